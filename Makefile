@@ -1,0 +1,47 @@
+# Everything lives in the clone: the environment in .venv, caches in .cache.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
+export HF_HOME := $(CURDIR)/.cache/huggingface
+export XDG_CACHE_HOME := $(CURDIR)/.cache
+export HF_HUB_DISABLE_TELEMETRY := 1
+export OMP_NUM_THREADS ?= 2
+
+.PHONY: demo test test-all check benchmarks embedded clean help
+
+help:                ## this list
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "otoscope needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP)       ## diagnose the embedded model on the embedded speech; writes report.html
+	$(BIN)/otoscope demo -o report.html
+
+test: $(STAMP)       ## the fast tests
+	$(BIN)/python -m pytest
+
+test-all: $(STAMP)   ## all tests, the slow ones too
+	$(BIN)/python -m pytest -m 'slow or not slow'
+
+check: $(STAMP)      ## ruff, types, direction of imports, documentation of public names
+	$(BIN)/ruff check src tests recipes benchmarks
+	$(BIN)/ruff format --check src tests recipes benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/test_package.py
+
+benchmarks: $(STAMP) ## time and memory of the pass, as ratios within one run
+	$(BIN)/python -m benchmarks
+
+embedded: $(STAMP)   ## make the embedded model and speech anew (espeak-ng, flite; about an hour)
+	$(BIN)/python -m recipes.embedded
+
+clean:               ## remove the environment and the caches
+	rm -rf $(VENV) .cache report.html

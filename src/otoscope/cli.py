@@ -1,0 +1,263 @@
+"""The command line."""
+
+import contextlib
+import json
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+from rich.console import Console
+
+from otoscope._version import __version__
+from otoscope.errors import OtoscopeError
+
+app = App(
+    name="otoscope",
+    version=__version__,
+    help="""Look inside models that listen: what each layer knows and what each attention head does.
+
+    MODEL is a folder that transformers wrote, a Hub name, or `embedded`; CORPUS is a folder of recordings
+    (LibriSpeech's layout among them), a JSON-lines manifest, one recording, or `embedded`.
+    """,
+    help_format="markdown",
+    result_action="return_value",
+)
+
+Output = Annotated[Path | None, Parameter(name=["--output", "-o"])]
+Flag = Annotated[bool, Parameter(negative=())]
+
+
+@app.command
+def demo(
+    *,
+    output: Output = Path("report.html"),
+    seed: int = 0,
+    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
+) -> None:
+    """Diagnose the embedded model on the embedded speech, and write a report.
+
+    Examples:
+
+        otoscope demo
+        otoscope demo -o my-report.html
+
+    Parameters
+    ----------
+    output
+        Where the report goes.
+    seed
+        Seed of folds, groups and floors.
+    as_json
+        Print the result as JSON rather than as text.
+    """
+    from otoscope.workflow.demo import run_demo
+
+    console = Console(stderr=as_json)
+    with _progress(console) as progress:
+        diagnosis, seconds = run_demo(seed, progress)
+    _write_report(diagnosis, output or Path("report.html"))
+    if as_json:
+        _print_json(diagnosis, report=str(output))
+        return
+    _summary(diagnosis, console)
+    console.print(f"\nReport: [bold]{output}[/bold]   ({seconds:.0f} s)", highlight=False)
+    console.print(
+        "Next: [bold]otoscope diagnose MODEL CORPUS -o DIR[/bold] with a model and speech of your own.",
+        highlight=False,
+    )
+
+
+@app.command
+def diagnose(
+    model: str = "embedded",
+    corpus: str = "embedded",
+    *,
+    output: Output = None,
+    measures: Annotated[str | None, Parameter(name=["--measures", "-m"])] = None,
+    seed: int = 0,
+    skip_bad: Flag = False,
+    alignments: Path | None = None,
+    phone_set: str = "arpabet39",
+    batch_seconds: float = 30.0,
+    device: str | None = None,
+    list_: Annotated[bool, Parameter(name="--list", negative=())] = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
+) -> None:
+    """Examine a model on speech, in one pass over the audio.
+
+    Examples:
+
+        otoscope diagnose
+        otoscope diagnose facebook/hubert-base-ls960 LibriSpeech/dev-clean -o hubert
+        otoscope diagnose my-model my-speech --measures heads,cca-phone --skip-bad -o result
+        otoscope diagnose --list
+
+    Parameters
+    ----------
+    model
+        Folder, Hub name, or `embedded`.
+    corpus
+        Folder, manifest, recording, or `embedded`.
+    output
+        Folder for the result: table.parquet, arrays.safetensors, diagnosis.json. Without it the result is only printed.
+    measures
+        Names and groups (layers, heads, blocks), separated by commas. Default: all that one pass gives.
+    seed
+        Seed of folds, groups and floors.
+    skip_bad
+        Leave out utterances that cannot be used, and list them in the result.
+    alignments
+        Folder of TextGrids, or a CTM file, with phone and word times.
+    phone_set
+        What phone labels are folded to: arpabet39, arpabet61, timit39, or none.
+    batch_seconds
+        Seconds of padded speech in a batch.
+    device
+        Where the model runs, such as cpu or cuda.
+    list_
+        List the measures and stop.
+    as_json
+        Print the result as JSON rather than as text.
+    """
+    if list_:
+        _print_catalogue()
+        return
+    from otoscope.models.loading import load
+    from otoscope.workflow import diagnose as run
+    from otoscope.workflow import read_corpus
+
+    console = Console(stderr=as_json)
+    with _progress(console) as progress:
+        ready = load(model, device=device)
+        speech = read_corpus(
+            corpus,
+            skip_bad=skip_bad,
+            alignments=alignments,
+            phone_set=None if phone_set == "none" else phone_set,
+        )
+        diagnosis = run(
+            ready, speech, measures, seed, skip_bad=skip_bad, batch_seconds=batch_seconds, progress=progress
+        )
+    if output is not None:
+        diagnosis.save(output)
+    if as_json:
+        _print_json(diagnosis, output=None if output is None else str(output))
+        return
+    _summary(diagnosis, console)
+    if output is not None:
+        console.print(
+            f"\nSaved in [bold]{output}[/bold]. Next: [bold]otoscope report {output} -o report.html[/bold]",
+            highlight=False,
+        )
+
+
+@app.command
+def report(diagnosis: Path, *, output: Output = Path("report.html")) -> None:
+    """Write a saved diagnosis as one self-contained HTML page.
+
+    Examples:
+
+        otoscope report result -o report.html
+
+    Parameters
+    ----------
+    diagnosis
+        Folder that `otoscope diagnose -o` wrote.
+    output
+        Where the page goes.
+    """
+    from otoscope.diagnosis.result import Diagnosis
+
+    path = _write_report(Diagnosis.load(diagnosis), output or Path("report.html"))
+    Console().print(f"Report: [bold]{path}[/bold]", highlight=False)
+
+
+def _write_report(diagnosis: Any, path: Path) -> Path:
+    from otoscope.reporting import write_report
+
+    return write_report(diagnosis, path)
+
+
+def _summary(diagnosis: Any, console: Console) -> None:
+    from otoscope.reporting import render_summary
+
+    render_summary(diagnosis, console)
+
+
+def _print_json(diagnosis: Any, **places: str | None) -> None:
+    told = {
+        "sentences": diagnosis.sentences(),
+        "rows": diagnosis.table.to_dicts(),
+        **diagnosis.provenance,
+        **places,
+    }
+    print(json.dumps(told, ensure_ascii=False))
+
+
+def _print_catalogue() -> None:
+    from rich.table import Table
+
+    from otoscope.diagnosis.catalogue import CATALOGUE, GROUPS
+
+    console = Console()
+    for group in GROUPS:
+        entries = [entry for entry in CATALOGUE if entry.group == group]
+        console.print(f"[bold]{group}[/bold]  ({entries[0].cost})")
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
+        for entry in entries:
+            table.add_row(entry.name, f"{entry.tells}\n[dim]a row: {entry.rows}; {entry.unit}[/dim]")
+        console.print(table)
+
+
+@contextlib.contextmanager
+def _progress(console: Console) -> Iterator[Any]:
+    """A bar with the time left, on a terminal; silent elsewhere."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
+        TextColumn("left"), TimeRemainingColumn(compact=True), TextColumn("so far"), TimeElapsedColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("loading", total=None)
+
+        def step(done: float, total: float) -> None:
+            text = "computing" if done >= total else f"{done / 60:.1f} of {total / 60:.1f} min of speech"
+            bar.update(task, completed=done, total=total, description=text)
+
+        yield step
+
+
+def main() -> None:
+    """Entry point: a named error is one line on stderr and exit status 2."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    try:
+        app()
+    except OtoscopeError as error:
+        Console(stderr=True).print(
+            f"[bold red]otoscope:[/bold red] {_escaped(error.problem)}.", highlight=False, soft_wrap=True
+        )
+        if error.cure:
+            Console(stderr=True).print(f"  {_escaped(error.cure)}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+if __name__ == "__main__":
+    main()

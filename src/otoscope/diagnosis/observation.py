@@ -1,0 +1,273 @@
+"""The pass: every batch goes through the model once, and all measures see what it gave."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save_file
+from threadpoolctl import threadpool_limits
+
+from otoscope.diagnosis.catalogue import Entry, choose
+from otoscope.diagnosis.provenance import corpus_facts, versions
+from otoscope.diagnosis.result import Diagnosis, table_of
+from otoscope.errors import AudioError, CorpusError, MeasureError, StateError
+from otoscope.measures.measure import Measure, Result
+from otoscope.models.capture import Transform
+from otoscope.models.model import SpeechModel
+from otoscope.models.reductions import Reduction
+from otoscope.speech.batching import read_batches
+from otoscope.speech.corpus import Corpus, LeftOut
+
+# Called after each batch with the seconds of speech that are done and that there are in all.
+Progress = Callable[[float, float], None]
+
+
+@dataclass
+class Observation:
+    """Measures prepared for one model and corpus, with what they have seen so far.
+
+    States of parts of a corpus, observed anywhere, merge to that of the whole.
+
+    Attributes:
+        model: the model.
+        corpus: the whole corpus, without utterances that the model cannot take.
+        seed: seed of every random choice.
+        measures: prepared measures, by name.
+        asked: names that were asked for one by one, whose failure is an error.
+        skipped: measures that could not be taken, with the reason.
+        seen: ids of the utterances that went through.
+        left_out: utterances that were skipped, with the reason.
+        counts: clipped samples and the like, summed over what was seen.
+        outside: sum over utterances of the attention per layer and head on padding that the model attends to.
+    """
+
+    model: SpeechModel
+    corpus: Corpus
+    seed: int
+    measures: dict[str, Measure]
+    asked: frozenset[str]
+    skipped: list[dict[str, str]]
+    seen: set[str] = field(default_factory=set)
+    left_out: list[LeftOut] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    outside: np.ndarray = field(default_factory=lambda: np.zeros(()))
+    seconds: float = 0.0
+
+    @classmethod
+    def prepare(
+        cls,
+        model: SpeechModel,
+        corpus: Corpus,
+        measures: str | Sequence[str] | None = None,
+        seed: int = 0,
+        skip_bad: bool = False,
+    ) -> Observation:
+        """Fixes folds, groups and labels from the whole corpus.
+
+        Raises:
+            CorpusError: the corpus is empty.
+            AudioError: an utterance is too short or too long for the model, without `skip_bad`.
+            MeasureError: a measure that was asked for by name cannot be taken here.
+        """
+        left_out = list(corpus.left_out)
+        kept = []
+        for utterance in corpus:
+            try:
+                model.frontend.check(utterance.n_samples, f"Utterance {utterance.id!r}")
+            except AudioError as error:
+                if not skip_bad:
+                    raise
+                left_out.append(LeftOut(utterance.id, str(error)))
+            else:
+                kept.append(utterance.id)
+        corpus = corpus.subset(kept)
+        if not len(corpus):
+            raise CorpusError(f"Corpus {corpus.name} has no utterance to examine", "Give it recordings.")
+        prepared: dict[str, Measure] = {}
+        skipped: list[dict[str, str]] = []
+        chosen = choose(measures)
+        for entry, by_name in chosen:
+            try:
+                prepared[entry.name] = _prepared(entry, model, corpus, seed)
+            except (MeasureError, CorpusError) as error:
+                if by_name:
+                    raise
+                skipped.append({"measure": entry.name, "reason": str(error)})
+        asked = frozenset(entry.name for entry, by_name in chosen if by_name)
+        shape = (model.anatomy.n_layers, max(model.anatomy.heads))
+        return cls(model, corpus, seed, prepared, asked, skipped, left_out=left_out, outside=np.zeros(shape))
+
+    def update(
+        self,
+        corpus: Corpus | None = None,
+        *,
+        batch_seconds: float = 30.0,
+        skip_bad: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        """Passes utterances through the model, once each.
+
+        Args:
+            corpus: a part of the corpus that was prepared; None for all of it.
+            batch_seconds: frame budget of a batch, in seconds of padded speech.
+            skip_bad: leave out what cannot be read, and list it.
+            progress: called after every batch.
+
+        Raises:
+            AudioError: a recording cannot be read, without `skip_bad`.
+            StateError: an utterance was seen before, or is not in the corpus that was prepared.
+        """
+        known = {utterance.id for utterance in self.corpus}
+        part = [u for u in (self.corpus if corpus is None else corpus) if corpus is None or u.id in known]
+        again = [u.id for u in part if u.id in self.seen]
+        if again:
+            raise StateError(f"Utterance {again[0]!r} was observed before", "Give every utterance once.")
+        began = time.perf_counter()
+        streams = tuple(dict.fromkeys(s for m in self.measures.values() for s in m.streams))
+        reductions: list[type[Reduction]] = list(
+            dict.fromkeys(kind for m in self.measures.values() for kind in m.reductions)
+        )
+        transforms: dict[str, Transform] = {}
+        for measure in self.measures.values():
+            transforms |= measure.transforms(self.model.anatomy)
+        reader = read_batches(part, batch_seconds, skip_bad=skip_bad)
+        done = 0.0
+        for batch in reader:
+            capture = self.model.capture(batch.utterances, batch.samples, streams, reductions, transforms)
+            for measure in self.measures.values():
+                measure.update(capture)
+            self.seen |= {utterance.id for utterance in batch.utterances}
+            for layer, found in capture.outside.items():
+                for one in found:
+                    self.outside[layer - 1, : len(one)] += one.cpu().numpy()
+            done += batch.seconds
+            if progress is not None:
+                progress(done, reader.seconds)
+        self.left_out += reader.left_out
+        for name, count in reader.counts.items():
+            self.counts[name] = self.counts.get(name, 0) + count
+        self.seconds += time.perf_counter() - began
+
+    def merge(self, other: Observation) -> None:
+        """Adds another part's states, in place.
+
+        Raises:
+            StateError: the two were prepared differently, or saw the same utterance.
+        """
+        both = self.seen & other.seen
+        if both or list(self.measures) != list(other.measures) or self.seed != other.seed:
+            why = f"both saw {min(both)!r}" if both else "they hold other measures or seeds"
+            raise StateError(f"Two observations cannot be merged: {why}", "Observe disjoint parts of one corpus alike.")
+        for name, measure in self.measures.items():
+            measure.merge(other.measures[name])
+        self.seen |= other.seen
+        self.left_out += [one for one in other.left_out if one not in self.left_out]
+        for name, count in other.counts.items():
+            self.counts[name] = self.counts.get(name, 0) + count
+        self.outside += other.outside
+        self.seconds += other.seconds
+
+    def compute(self, command: str = "") -> Diagnosis:
+        """Turns the states into a diagnosis, leaving them as they are.
+
+        Raises:
+            StateError: nothing was observed.
+            MeasureError: a measure that was asked for by name gives no right number.
+        """
+        if not self.seen:
+            raise StateError("Nothing was observed", "Call update before compute.")
+        began = time.perf_counter()
+        results: dict[str, Result] = {}
+        skipped = list(self.skipped)
+        for name, measure in self.measures.items():
+            try:
+                # The matrices are too small for a second thread to pay, and one thread gives the same digits anywhere.
+                with threadpool_limits(1, "blas"):
+                    results[name] = measure.compute()
+            except MeasureError as error:
+                if name in self.asked:
+                    raise
+                skipped.append({"measure": name, "reason": str(error)})
+        notes: dict[str, Any] = {name: result.notes for name, result in results.items()}
+        if self.outside.any():
+            notes["attention_on_padding"] = {
+                f"layer.{k}": round(float(row.mean() / len(self.seen)), 6) for k, row in enumerate(self.outside, 1)
+            }
+        provenance = {
+            "model": self.model.describe(),
+            "corpus": corpus_facts(self.corpus, self.seen, self.left_out, self.counts),
+            "measures": list(results),
+            "skipped": skipped,
+            "notes": notes,
+            "versions": versions(),
+            "seed": self.seed,
+            "command": command,
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(self.seconds + time.perf_counter() - began, 2),
+        }
+        arrays = {key: array for result in results.values() for key, array in result.arrays.items()}
+        return Diagnosis(table_of(row for result in results.values() for row in result.rows), arrays, provenance)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the states as one safetensors file, whole or not at all."""
+        path = Path(path)
+        arrays = {
+            f"{name}:{key}": np.ascontiguousarray(array)
+            for name, measure in self.measures.items()
+            for key, array in measure.state().items()
+        }
+        about = {
+            "model": self.model.fingerprint(), "corpus": self.corpus.fingerprint(), "seed": self.seed,
+            "measures": list(self.measures), "seen": sorted(self.seen), "counts": self.counts, "seconds": self.seconds,
+            "left_out": [[one.id, one.reason] for one in self.left_out],
+        }  # fmt: skip
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            save_file({**arrays, "outside": self.outside}, unfinished, {"otoscope": json.dumps(about)})
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    def load(self, path: str | Path) -> None:
+        """Takes over states that `save` wrote; this observation must have been prepared in the same way.
+
+        Raises:
+            StateError: the file is absent or broken, or was written for another model, corpus, seed or measures.
+        """
+        try:
+            with safe_open(path, "numpy") as file:
+                about = json.loads(file.metadata()["otoscope"])
+            arrays = load_file(path)
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise StateError(f"{path} holds no observation ({error})", "Name a file that `save` wrote.") from error
+        mine = {
+            "model": self.model.fingerprint(), "corpus": self.corpus.fingerprint(), "seed": self.seed,
+            "measures": list(self.measures),
+        }  # fmt: skip
+        for key, value in mine.items():
+            if about.get(key) != value:
+                raise StateError(
+                    f"{path} was observed with another {key}",
+                    "Prepare with the same model, whole corpus, seed and measures.",
+                )
+        for name, measure in self.measures.items():
+            start = f"{name}:"
+            measure.load_state({k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)})
+        self.outside = arrays["outside"]
+        self.seen, self.counts, self.seconds = set(about["seen"]), about["counts"], about["seconds"]
+        self.left_out = [LeftOut(name, reason) for name, reason in about["left_out"]]
+
+
+def _prepared(entry: Entry, model: SpeechModel, corpus: Corpus, seed: int) -> Measure:
+    measure = entry.make()
+    measure.prepare(model.anatomy, corpus, seed)
+    return measure

@@ -1,0 +1,152 @@
+"""The diagnosis: one long table, arrays beside it, and where all of it comes from."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from otoscope.errors import ResultError
+from otoscope.measures.measure import Row
+
+SCHEMA: dict[str, Any] = {
+    "measure": pl.String, "stream": pl.String, "layer": pl.Int32, "head": pl.Int32, "target": pl.String,
+    "other": pl.String, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "floor": pl.Float64,
+    "ceiling": pl.Float64, "label": pl.String, "n": pl.Int64,
+}  # fmt: skip
+FORMAT = 1
+_TABLE, _ARRAYS, _ABOUT = "table.parquet", "arrays.safetensors", "diagnosis.json"
+
+
+def table_of(rows: Iterable[Row]) -> pl.DataFrame:
+    """Rows as a table with the columns of `SCHEMA`; what does not apply is null."""
+    return pl.DataFrame([asdict(row) for row in rows], schema=SCHEMA, orient="row")
+
+
+class Diagnosis:
+    """What was found, as it is printed, saved and read back.
+
+    Attributes:
+        table: a row a number: measure, stream, layer (from 1), head (from 0), target, other, value, low, high (95 %),
+            floor, ceiling, label, n.
+        arrays: arrays that belong to measures, by name.
+        provenance: model, corpus, measures, what was skipped and why, notes, versions, seed, command, time.
+    """
+
+    def __init__(self, table: pl.DataFrame, arrays: Mapping[str, np.ndarray], provenance: Mapping[str, Any]) -> None:
+        self.table = table
+        self.arrays = dict(arrays)
+        self.provenance = dict(provenance)
+
+    def measure(self, name: str) -> pl.DataFrame:
+        """The rows of one measure; empty where it was not taken."""
+        return self.table.filter(pl.col("measure") == name)
+
+    def sentences(self) -> list[str]:
+        """The findings in words, the most telling first."""
+        from otoscope.diagnosis.sentences import sentences
+
+        return sentences(self)
+
+    def __str__(self) -> str:
+        model, corpus = self.provenance["model"], self.provenance["corpus"]
+        lines = [
+            f"{model['name']} ({model['family']}, {model['layers']} layers) on {corpus['name']}: "
+            f"{corpus['utterances']} utterances, {corpus['seconds'] / 60:.1f} minutes"
+        ]
+        layers = [name for name in ("cca-mel", "cca-phone", "cca-word") if self.measure(name).height]
+        categories = self.measure("category")
+        header = ["stream", *layers, *(["global", "vertical", "diagonal"] if categories.height else [])]
+        rows = [header]
+        for stream in model["streams"]:
+            cells = [stream]
+            for name in layers:
+                value = self.measure(name).filter(pl.col("stream") == stream)["value"].to_list()
+                cells.append(f"{value[0]:.3f}" if value and value[0] is not None else "")
+            if categories.height:
+                found = categories.filter(pl.col("stream") == stream)["label"].to_list()
+                cells += [str(found.count(name)) if found else "" for name in header[-3:]]
+            if any(cells[1:]):
+                rows.append(cells)
+        widths = [max(len(row[k]) for row in rows) for k in range(len(header))]
+        lines += [
+            "  ".join(
+                cell.rjust(w) if k else cell.ljust(w) for k, (cell, w) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        ]
+        return "\n".join(lines)
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes the diagnosis as a folder, whole or not at all; an earlier diagnosis there is replaced.
+
+        Raises:
+            ResultError: the folder holds something else, or cannot be written.
+        """
+        folder = Path(folder)
+        if folder.exists() and not folder.is_dir():
+            raise ResultError(f"{folder} is a file", "Name a folder for the diagnosis.")
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / _ABOUT).exists():
+            raise ResultError(
+                f"The folder {folder} holds something other than a diagnosis", "Name a new or empty folder."
+            )
+        unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+        old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+        try:
+            unfinished.mkdir(parents=True)
+            self.table.write_parquet(unfinished / _TABLE)
+            save_file({k: np.ascontiguousarray(v) for k, v in self.arrays.items()}, unfinished / _ARRAYS)
+            about = {"format": FORMAT, **self.provenance}
+            (unfinished / _ABOUT).write_text(json.dumps(about, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+            if folder.exists():
+                folder.rename(old)
+            unfinished.rename(folder)
+        except OSError as error:
+            raise ResultError(
+                f"The diagnosis cannot be written to {folder}: {error}",
+                "Name a folder that you may write to.",
+            ) from error
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            if old.exists() and not folder.exists():
+                old.rename(folder)
+            shutil.rmtree(old, ignore_errors=True)
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Diagnosis:
+        """Reads what `save` wrote.
+
+        Raises:
+            ResultError: the folder holds no whole diagnosis, or one of a later format.
+        """
+        folder = Path(folder)
+        absent = [name for name in (_ABOUT, _TABLE, _ARRAYS) if not (folder / name).exists()]
+        if absent:
+            raise ResultError(
+                f"{folder} holds no diagnosis: {absent[0]} is absent",
+                "Name a folder that `otoscope diagnose -o` wrote.",
+            )
+        try:
+            about = json.loads((folder / _ABOUT).read_text())
+            table = pl.read_parquet(folder / _TABLE)
+            arrays = load_file(folder / _ARRAYS)
+        except (ValueError, OSError, SafetensorError, pl.exceptions.PolarsError) as error:
+            raise ResultError(
+                f"The diagnosis in {folder} cannot be read: {error}", "Run `otoscope diagnose` again."
+            ) from error
+        if about.pop("format", None) != FORMAT:
+            raise ResultError(
+                f"The diagnosis in {folder} has another format than {FORMAT}",
+                "Read it with the otoscope that wrote it.",
+            )
+        return cls(table, arrays, about)

@@ -1,0 +1,67 @@
+"""Every error that otoscope raises on purpose: a cause, a place and a cure, in one small hierarchy."""
+
+
+class OtoscopeError(ValueError):
+    """What all of otoscope's errors have in common.
+
+    Args:
+        problem: what is wrong and where (path, shape, name).
+        cure: what the user can do about it, a full sentence.
+    """
+
+    def __init__(self, problem: str, cure: str = "") -> None:
+        self.problem = problem.rstrip(".")
+        self.cure = cure
+        super().__init__(f"{self.problem}. {cure}".strip() if cure else self.problem)
+
+
+class SpeechError(OtoscopeError):
+    """Speech that cannot be used: see the subclasses."""
+
+
+class AudioError(SpeechError):
+    """A recording is missing, unreadable, empty, too short or not finite."""
+
+
+class TranscriptError(SpeechError):
+    """A transcript is missing, or stands without its recording."""
+
+
+class AlignmentError(SpeechError):
+    """Timed labels overlap, run past the end, or cannot be read."""
+
+
+class CorpusError(SpeechError):
+    """A corpus cannot be read as a whole: no recordings, no manifest, an absent tier."""
+
+
+class ModelError(OtoscopeError):
+    """A model cannot be loaded or examined."""
+
+
+class UnknownFamilyError(ModelError):
+    """The model belongs to no family that otoscope has a table for."""
+
+
+class CheckpointError(ModelError):
+    """A checkpoint is incomplete, unreachable or does not fit its configuration."""
+
+
+class CaptureError(ModelError):
+    """What a forward pass gave is not what the anatomy promises."""
+
+
+class MeasureError(OtoscopeError):
+    """A measure cannot give a number here that would be right."""
+
+
+class StateError(OtoscopeError):
+    """Two states cannot be merged, or a saved state cannot be read."""
+
+
+class ResultError(OtoscopeError):
+    """A saved diagnosis cannot be read or written."""
+
+
+class MissingPackageError(OtoscopeError, ImportError):
+    """A system package or an optional extra is absent."""

@@ -1,0 +1,1 @@
+"""What one pass observes: one file a measure, a class and its pure function."""

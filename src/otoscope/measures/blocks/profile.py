@@ -1,0 +1,138 @@
+"""Relative-position profile of every block: how much attention goes how far back and ahead."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from otoscope.errors import StateError
+from otoscope.measures.heads.maps import checked_maps
+from otoscope.measures.measure import Measure, Result, Row
+from otoscope.models.reductions import OffsetMean
+from otoscope.statistics.grouped_mean import GroupedMean
+from otoscope.statistics.partition import groups
+
+if TYPE_CHECKING:
+    from otoscope.models import Anatomy, Capture
+    from otoscope.speech import Corpus
+
+REACH = 50
+"""Offsets from -REACH to REACH frames have a bin each; all beyond share a bin on either side."""
+
+
+def relative_profile(maps: Any, reach: int = REACH) -> Any:
+    """Mean attention at each key-minus-query offset; the definition is otoscope's own.
+
+        mu(d) = 1/T sum_q A[q, q + d]        for |d| <= reach, tails summed
+
+    Args:
+        maps: (..., T, T), torch or numpy; rows are queries and sum to one.
+        reach: largest offset with a bin of its own.
+
+    Returns:
+        (..., 2 * reach + 3): all below -reach, -reach ... reach, all above reach; sums to one.
+
+    Raises:
+        MeasureError: another shape, or rows that do not sum to one.
+    """
+    xp, maps = checked_maps(maps)
+    frames = maps.shape[-1]
+    rows = maps if isinstance(maps, np.ndarray) else maps.detach().cpu().numpy()
+    mass = [np.trace(rows, d, -2, -1) / frames for d in range(1 - frames, frames)]
+    return xp.asarray(_binned(np.stack(mass, -1), reach))
+
+
+def uniform_profile(frames: int, reach: int = REACH) -> np.ndarray:
+    """The profile of uniform attention over `frames` frames, (T - |d|) / T^2, binned likewise."""
+    d = np.arange(1 - frames, frames)
+    return _binned((frames - np.abs(d)) / frames**2, reach)
+
+
+def _binned(offsets: np.ndarray, reach: int) -> np.ndarray:
+    """From (..., 2 T - 1) to (..., 2 reach + 3)."""
+    frames = (offsets.shape[-1] + 1) // 2
+    out = np.zeros((*offsets.shape[:-1], 2 * reach + 3))
+    near = min(reach, frames - 1)
+    centre = frames - 1
+    out[..., reach + 1 - near : reach + 2 + near] = offsets[..., centre - near : centre + near + 1]
+    out[..., 0] = offsets[..., : centre - near].sum(-1)
+    out[..., -1] = offsets[..., centre + near + 1 :].sum(-1)
+    return out
+
+
+class RelativeProfile(Measure):
+    """Profile of each block, averaged over heads and utterances, with that of uniform attention as its floor."""
+
+    name = "relative-profile"
+    reductions = (OffsetMean,)
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """None: everything comes from the tap."""
+        return ()
+
+    def prepare(self, anatomy: Anatomy, corpus: Corpus, seed: int) -> None:
+        """See `Measure`."""
+        self.group_of = groups((utterance.id for utterance in corpus), seed)
+        count = max(self.group_of.values()) + 1
+        self.mean = GroupedMean(count, (anatomy.n_layers, 2 * REACH + 3))
+        self.uniform = GroupedMean(count, (2 * REACH + 3,))
+
+    def update(self, capture: Capture) -> None:
+        """See `Measure`."""
+        for k, utterance in enumerate(capture.utterances):
+            layers = [capture.attention[layer][k]["offset-mean"] for layer in sorted(capture.attention)]
+            # Heads are averaged first: the map of a block is the mean of its heads' maps.
+            offsets = torch.stack([found.mean(0) for found in layers]).cpu().numpy()
+            group = self.group_of[utterance.id]
+            self.mean.update(group, _binned(offsets, REACH))
+            self.uniform.update(group, uniform_profile((offsets.shape[-1] + 1) // 2))
+
+    def merge(self, other: Measure) -> None:
+        """See `Measure`."""
+        self._same_kind(other)
+        assert isinstance(other, RelativeProfile)
+        if self.group_of != other.group_of:
+            raise StateError(
+                f"Two states of {self.name!r} were prepared with different corpora or seeds",
+                "Prepare every part with the whole corpus and the same seed.",
+            )
+        self.mean.merge(other.mean)
+        self.uniform.merge(other.uniform)
+
+    def compute(self) -> Result:
+        """One row a block and offset (target "-50" ... "50", "<-50", ">50"); the same as arrays."""
+        value, low, high = self.mean.interval()
+        floor = self.uniform.mean()
+        targets = [f"<{-REACH}", *(str(d) for d in range(-REACH, REACH + 1)), f">{REACH}"]
+
+        def number(x: float) -> float | None:
+            return float(x) if np.isfinite(x) else None
+
+        rows = [
+            Row(
+                self.name, stream=f"layer.{layer + 1}", layer=layer + 1, target=target, value=number(value[layer, k]),
+                low=number(low[layer, k]), high=number(high[layer, k]), floor=number(floor[k]), n=self.mean.n,
+            )
+            for layer in range(value.shape[0])
+            for k, target in enumerate(targets)
+        ]  # fmt: skip
+        return Result(
+            rows,
+            arrays={self.name: value, f"{self.name}-uniform": floor},
+            notes={"reach_frames": REACH, "groups": len(self.mean.counts)},
+        )
+
+    def state(self) -> dict[str, np.ndarray]:
+        """See `Measure`."""
+        return {
+            **{f"mean.{k}": v for k, v in self.mean.state().items()},
+            **{f"uniform.{k}": v for k, v in self.uniform.state().items()},
+        }
+
+    def load_state(self, state: dict[str, np.ndarray]) -> None:
+        """See `Measure`."""
+        for part, held in (("mean.", self.mean), ("uniform.", self.uniform)):
+            held.load_state({k.removeprefix(part): v for k, v in state.items() if k.startswith(part)})

@@ -1,0 +1,98 @@
+"""From timed labels to frames: which frames a segment covers, and their mean."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.sparse import csr_array
+
+from otoscope.errors import MeasureError
+
+
+def word_spans(
+    starts: Int[np.ndarray, " n"], ends: Int[np.ndarray, " n"], hop: int, frames: int
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+    """Frames that segments touch: floor(start / hop) to ceil(end / hop), in whole samples.
+
+    Args:
+        starts: first samples.
+        ends: one past the last samples.
+        hop: samples from one frame to the next.
+        frames: frames of the utterance; spans are clipped to them.
+
+    Returns:
+        First frame and one past the last frame of each segment; at least one frame each.
+
+    Raises:
+        MeasureError: the utterance has no frame.
+
+    >>> word_spans(np.array([0, 640]), np.array([640, 1000]), 320, 50)
+    (array([0, 2]), array([2, 4]))
+    """
+    if frames < 1:
+        raise MeasureError("An utterance without frames has no segments", "Leave out the utterance.")
+    first, last = starts // hop, -(-ends // hop)
+    return _clipped(first, last, frames)
+
+
+def phone_spans(
+    starts: Int[np.ndarray, " n"], ends: Int[np.ndarray, " n"], hop: int, frames: int
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+    """The middle frames of segments, where a phone is least coloured by its neighbours.
+
+    Of the frames a..b-1 that a segment touches, floor((b - a + 1) / 3) are dropped on each side; where none
+    are left the middle one stays (Pasad et al. 2021, released code).
+
+    Args:
+        starts: first samples.
+        ends: one past the last samples.
+        hop: samples from one frame to the next.
+        frames: frames of the utterance; spans are clipped to them.
+
+    Returns:
+        First frame and one past the last frame of each segment; at least one frame each.
+
+    Raises:
+        MeasureError: the utterance has no frame.
+
+    >>> phone_spans(np.array([0]), np.array([6 * 320]), 320, 50)
+    (array([2]), array([4]))
+    """
+    if frames < 1:
+        raise MeasureError("An utterance without frames has no segments", "Leave out the utterance.")
+    first, last = starts // hop, -(-ends // hop)
+    middle = (first + last) // 2
+    dropped = (last - first + 1) // 3
+    inner, outer = first + dropped, last - dropped
+    empty = inner >= outer
+    return _clipped(np.where(empty, middle, inner), np.where(empty, middle + 1, outer), frames)
+
+
+def _clipped(first: np.ndarray, last: np.ndarray, frames: int) -> tuple[np.ndarray, np.ndarray]:
+    first = np.minimum(first, frames - 1)
+    return first, np.maximum(np.minimum(last, frames), first + 1)
+
+
+def span_means(
+    rows: Float[np.ndarray, "t d"], first: Int[np.ndarray, " n"], last: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, "n d"]:
+    """Mean of the rows of each span, in float64.
+
+    Args:
+        rows: frames of an utterance, shape (t, d).
+        first: first row of each span.
+        last: one past the last row of each span, greater than `first`.
+
+    Returns:
+        Means, shape (n, d). A span's mean is the same to the last bit whatever other spans there are.
+    """
+    counts = last - first
+    ends = np.cumsum(counts)
+    total = int(ends[-1]) if len(ends) else 0
+    columns = np.arange(total) + np.repeat(first - (ends - counts), counts)
+    # A sparse product is three to ten times as quick as sums by numpy or differences of running sums.
+    weights = csr_array(
+        (np.repeat(1.0 / counts, counts), columns, np.concatenate([[0], ends])),
+        shape=(len(counts), len(rows)),
+    )
+    return weights @ rows.astype(np.float64)

@@ -1,0 +1,83 @@
+"""What a model consists of: its named streams, their widths and time grids, its layers and heads."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How the frames of a stream lie over the samples at 16 kHz.
+
+    Attributes:
+        hop: samples from one frame to the next.
+        field: samples that one frame sees through the convolutional front-end or the features.
+        offset: first sample that frame 0 sees; negative where frames are centred on multiples of the hop.
+    """
+
+    hop: int
+    field: int
+    offset: int = 0
+
+    def span(self, start: int, end: int) -> tuple[int, int]:
+        """Frames [first, last) that samples [start, end) fall into: floor and ceiling of integer division.
+
+        >>> Grid(320, 400).span(6400, 6721)
+        (20, 22)
+        """
+        return start // self.hop, -(-end // self.hop)
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """Names and sizes, in the order in which the signal passes.
+
+    Attributes:
+        family: name of the model's family.
+        streams: "conv.1" ... "conv.C" where there is a convolutional front-end on samples, "input" (what enters
+            layer 1), "layer.1" ... "layer.L", and "final_norm" where a norm follows the last layer.
+        widths: dimensions of each stream.
+        grids: time grid of each stream.
+        heads: heads of each layer, layer 1 first.
+    """
+
+    family: str
+    streams: tuple[str, ...]
+    widths: Mapping[str, int]
+    grids: Mapping[str, Grid]
+    heads: tuple[int, ...]
+
+    @property
+    def n_layers(self) -> int:
+        """Number of transformer layers L."""
+        return len(self.heads)
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of `input` and all layers, on which attention lives."""
+        return self.grids["input"]
+
+
+def layer_of(stream: str) -> int | None:
+    """The number of a layer's stream, None for any other.
+
+    >>> layer_of("layer.12"), layer_of("conv.1")
+    (12, None)
+    """
+    found = re.fullmatch(r"layer\.(\d+)", stream)
+    return int(found.group(1)) if found else None
+
+
+def conv_grids(kernels: tuple[int, ...], strides: tuple[int, ...]) -> list[Grid]:
+    """Grid after each of a stack of unpadded convolutions over samples.
+
+    >>> conv_grids((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2))[-1]
+    Grid(hop=320, field=400, offset=0)
+    """
+    hop, field = 1, 1
+    grids = []
+    for kernel, stride in zip(kernels, strides, strict=True):
+        field += (kernel - 1) * hop
+        hop *= stride
+        grids.append(Grid(hop, field))
+    return grids

@@ -1,0 +1,264 @@
+"""A speech model with its anatomy: runs batches and hands on streams and sums over attention."""
+
+import contextlib
+import copy
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from otoscope.errors import CaptureError
+from otoscope.models import tap
+from otoscope.models.anatomy import Anatomy, Grid
+from otoscope.models.capture import Capture, Collector, Transform
+from otoscope.models.families import Family, submodule
+from otoscope.models.frontends import RATE, Frontend, Wave
+from otoscope.models.view import Alone, expand, view_of
+from otoscope.speech.utterance import Utterance
+
+
+class SpeechModel:
+    """A transformers model made ready for examination; the model that was passed in is never changed.
+
+    Args:
+        source: the transformers model, bare or with a head.
+        family: its family's table.
+        frontend: prepares its input.
+        name: what reports call it.
+
+    Attributes:
+        anatomy: streams, widths, grids, heads.
+        source: the model that was passed in.
+    """
+
+    def __init__(self, source: nn.Module, family: Family, frontend: Frontend, name: str) -> None:
+        self.source, self.family, self.frontend, self.name = source, family, frontend, name
+        encoder = view_of(family.encoder(source)).eval()
+        self.config: Any = encoder.config
+        self._layers = _listed(encoder, family.layers)
+        self._convs = _listed(encoder, family.conv_layers)
+        self._norm = submodule(encoder, family.norm_last) if family.has_norm_last(self.config) else None  # type: ignore[arg-type]
+        attentions = [submodule(layer, family.attention) for layer in self._layers]
+        if family.own_attention is None:
+            encoder.set_attn_implementation(tap.NAME)  # type: ignore[operator]
+        self._taps = [
+            tap.attach(attention, k, family.own_attention)  # type: ignore[arg-type]
+            for k, attention in enumerate(attentions, start=1)
+        ]
+        self._n_samples: tuple[int, ...] = ()
+        for pattern in family.alone:
+            for path in expand(encoder, pattern):
+                self._run_alone(encoder, path)
+        self._encoder = encoder
+        self.anatomy = self._anatomy()
+
+    def __str__(self) -> str:
+        anatomy = self.anatomy
+        return (
+            f"{self.name}: {anatomy.family}, {anatomy.n_layers} layers x {max(anatomy.heads)} heads, width "
+            f"{anatomy.widths['input']}, {self.parameters / 1e6:.1f} million parameters, "
+            f"a frame every {anatomy.grid.hop / RATE * 1000:g} ms"
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self._encoder.parameters()).device
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters of the encoder."""
+        return sum(parameter.numel() for parameter in self._encoder.parameters())
+
+    def _run_alone(self, encoder: nn.Module, path: str) -> None:
+        on_samples = path == "feature_extractor"
+
+        def lengths() -> Sequence[int]:
+            return self._n_samples if on_samples else [self.frontend.frames(n) for n in self._n_samples]
+
+        head, _, name = path.rpartition(".")
+        parent = submodule(encoder, head)
+        setattr(parent, name, Alone(getattr(parent, name), lengths, time_last=on_samples))
+
+    def _anatomy(self) -> Anatomy:
+        width_name, heads_name, _ = self.family.size_names
+        width, heads = getattr(self.config, width_name), getattr(self.config, heads_name)
+        convs = [f"conv.{k}" for k in range(1, len(self._convs) + 1)]
+        layers = [f"layer.{k}" for k in range(1, len(self._layers) + 1)]
+        later = ["input", *layers, *(["final_norm"] if self._norm is not None else [])]
+        widths = dict.fromkeys(later, width)
+        grids: dict[str, Grid] = dict.fromkeys(later, self.frontend.grid)
+        if isinstance(self.frontend, Wave):
+            widths |= dict(zip(convs, self.config.conv_dim, strict=True))
+            grids |= dict(zip(convs, self.frontend.grids, strict=True))
+        return Anatomy(self.family.name, (*convs, *later), widths, grids, (heads,) * len(layers))
+
+    def capture(
+        self,
+        utterances: Sequence[Utterance],
+        samples: Sequence[np.ndarray],
+        streams: Sequence[str] | None = None,
+        reductions: tap.Reductions = (),
+        transforms: Mapping[str, Transform] | None = None,
+    ) -> Capture:
+        """Runs a batch once.
+
+        Args:
+            utterances: what the samples belong to.
+            samples: float32 at 16 kHz, one array (n,) an utterance.
+            streams: names of the streams to hand on; None is all of them.
+            reductions: makers of the statistics to be summed over every layer's attention.
+            transforms: stream -> what is done to it as it comes.
+
+        Raises:
+            AudioError: an utterance is too short or too long for this model.
+            CaptureError: a stream is unknown, or the pass gave other shapes than the anatomy promises.
+        """
+        wanted = self.anatomy.streams if streams is None else tuple(streams)
+        unknown = sorted(set(wanted) - set(self.anatomy.streams))
+        if unknown:
+            raise CaptureError(
+                f"{self.name} has no stream {unknown[0]!r}",
+                f"Its streams are {', '.join(self.anatomy.streams)}.",
+            )
+        lengths = [len(one) for one in samples]
+        for one, n in zip(utterances, lengths, strict=True):
+            self.frontend.check(n, f"Utterance {one.id!r}")
+        frames = tuple(self.frontend.frames(n) for n in lengths)
+        observation = tap.Observation(frames, tuple(self.frontend.attended(n) for n in lengths), reductions)
+        transforms = transforms or {}
+        collectors = {
+            name: Collector(
+                name,
+                None if name.startswith("conv.") else frames,
+                transforms.get(name),
+                name.startswith("conv."),
+            )
+            for name in wanted
+        }
+        last = f"layer.{self.anatomy.n_layers}"
+        finite: list[bool] = []
+        self._n_samples = tuple(lengths)
+        inputs = {name: value.to(self.device) for name, value in self.frontend.inputs(samples).items()}
+        if "input_values" in inputs or "input_features" in inputs:
+            key = "input_values" if "input_values" in inputs else "input_features"
+            inputs[key] = inputs[key].to(next(self._encoder.parameters()).dtype)
+        with contextlib.ExitStack() as stack, torch.inference_mode():
+            stack.enter_context(self._hooked(collectors))
+            for one_tap in self._taps:
+                one_tap.observation = observation
+            stack.callback(self._clear)
+            out = self._encoder(**inputs)
+            finite.append(bool(torch.isfinite(out.last_hidden_state).all()))
+        if not all(finite):
+            raise CaptureError(
+                f"{self.name} gives values that are not finite for a batch with {utterances[0].id!r} (stream {last})",
+                "Load the model in float32, and check its weights.",
+            )
+        gathered = {name: collector.stream(len(lengths)) for name, collector in collectors.items()}
+        if reductions:
+            self._check_attention(observation, len(lengths))
+        grids = {name: transforms[name].grid if name in transforms else self.anatomy.grids[name] for name in wanted}
+        return Capture(
+            tuple(utterances), tuple(samples), {name: stream for name, (stream, _) in gathered.items()},
+            {name: counts for name, (_, counts) in gathered.items()}, grids, observation.results, observation.outside,
+        )  # fmt: skip
+
+    def _clear(self) -> None:
+        for one in self._taps:
+            one.observation = None
+
+    def _check_attention(self, observation: tap.Observation, batch: int) -> None:
+        for layer in range(1, self.anatomy.n_layers + 1):
+            if len(observation.results.get(layer, ())) != batch:
+                raise CaptureError(
+                    f"The attention of layer {layer} was seen {len(observation.results.get(layer, ()))} times "
+                    f"for a batch of {batch}",
+                    "The model does not call its attention once a layer; it cannot be examined head by head.",
+                )
+
+    @contextlib.contextmanager
+    def _hooked(self, collectors: Mapping[str, Collector]) -> Iterator[None]:
+        """Hooks on the view's modules for the length of a forward pass."""
+        handles = []
+
+        def after(collector: Collector) -> Callable[..., None]:
+            return lambda module, args, out: collector.take(out[0] if isinstance(out, tuple) else out)
+
+        def before(collector: Collector) -> Callable[..., None]:
+            return lambda module, args, kwargs: collector.take(args[0] if args else kwargs["hidden_states"])
+
+        places = {f"conv.{k}": module for k, module in enumerate(self._convs, start=1)}
+        places |= {f"layer.{k}": module for k, module in enumerate(self._layers, start=1)}
+        if self._norm is not None:
+            places["final_norm"] = self._norm
+        for name, collector in collectors.items():
+            if name == "input":
+                handles.append(self._layers[0].register_forward_pre_hook(before(collector), with_kwargs=True))
+            else:
+                handles.append(places[name].register_forward_hook(after(collector)))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def fingerprint(self) -> str:
+        """SHA-256 over names, shapes and values of the encoder's weights, as hexadecimal digits."""
+        digest = hashlib.sha256()
+        # Wrapped modules carry an extra step in their names, which is not the model's.
+        state = {name.replace(".inner.", "."): value for name, value in self._encoder.state_dict().items()}
+        for name in sorted(state):
+            array = state[name].detach().cpu().contiguous()
+            digest.update(f"{name}{tuple(array.shape)}{array.dtype}".encode())
+            digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def macs_per_second(self, seconds: float = 10.0) -> int | None:
+        """Multiply-accumulates for a second of speech, averaged over an utterance of `seconds`.
+
+        Counted on a copy without data by PyTorch's own counter: convolutions, linear maps and attention.
+        None where the counter cannot follow the model.
+        """
+        samples = np.zeros(int(seconds * RATE), np.float32)
+        try:
+            blank = copy.deepcopy(self._encoder).to("meta")
+            self._n_samples = (len(samples),)
+            inputs = {name: value.to("meta") for name, value in self.frontend.inputs([samples]).items()}
+            inputs.pop("attention_mask", None)
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
+                blank(**inputs)
+        except (RuntimeError, NotImplementedError):
+            return None
+        return int(counter.get_total_flops() / 2 / seconds)
+
+    def describe(self) -> dict[str, Any]:
+        """Sizes and settings that a diagnosis keeps, as plain values."""
+        anatomy = self.anatomy
+        return {
+            "name": self.name,
+            "family": anatomy.family,
+            "class": type(self.source).__name__,
+            "layers": anatomy.n_layers,
+            "heads": list(anatomy.heads),
+            "width": anatomy.widths["input"],
+            "streams": list(anatomy.streams),
+            "widths": dict(anatomy.widths),
+            "parameters": self.parameters,
+            "macs_per_second": self.macs_per_second(),
+            "hop_ms": anatomy.grid.hop / RATE * 1000,
+            "receptive_field_ms": anatomy.grid.field / RATE * 1000,
+            "preprocessing": dict(self.frontend.description),
+            "dtype": str(next(self._encoder.parameters()).dtype).removeprefix("torch."),
+            "fingerprint": self.fingerprint(),
+        }
+
+
+def _listed(encoder: nn.Module, path: str | None) -> list[nn.Module]:
+    """The modules of a module list, or none."""
+    found = submodule(encoder, path) if path is not None else None
+    return [] if found is None else list(found.children())

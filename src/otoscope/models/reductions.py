@@ -1,0 +1,122 @@
+"""Sums over attention maps that the tap builds up tile by tile, so that no map outlives its tile."""
+
+from abc import ABC, abstractmethod
+
+import torch
+
+
+class Reduction(ABC):
+    """One statistic of the maps of one layer and one utterance.
+
+    The tap calls `start`, then `tile` for consecutive blocks of query rows, then `finish`.
+    """
+
+    name: str
+
+    @abstractmethod
+    def start(self, heads: int, frames: int, like: torch.Tensor) -> None:
+        """A new map of shape (heads, frames, frames) begins; `like` gives device and type."""
+
+    @abstractmethod
+    def tile(self, first: int, scores: torch.Tensor, weights: torch.Tensor) -> None:
+        """Rows first, first + 1, ... of the map.
+
+        Args:
+            first: index of the first query row.
+            scores: (heads, rows, frames), before the softmax.
+            weights: (heads, rows, frames), each row sums to one.
+        """
+
+    @abstractmethod
+    def finish(self) -> torch.Tensor:
+        """The statistic of the whole map."""
+
+
+class RowEntropy(Reduction):
+    """Mean over queries of the entropy of their row, in nat: shape (heads,)."""
+
+    name = "row-entropy"
+
+    def start(self, heads: int, frames: int, like: torch.Tensor) -> None:
+        """See `Reduction`."""
+        self._sum = like.new_zeros(heads, dtype=torch.float64)
+        self._frames = frames
+
+    def tile(self, first: int, scores: torch.Tensor, weights: torch.Tensor) -> None:
+        """Entropy is lse - E[s], and lse is max s - log max p: no logarithm of the whole tile."""
+        normaliser = scores.amax(-1) - weights.amax(-1).log()
+        entropy = normaliser - torch.linalg.vecdot(weights, scores)
+        self._sum += entropy.sum(-1, dtype=torch.float64)
+
+    def finish(self) -> torch.Tensor:
+        """Rounding can leave a one-hot row a hair below zero; entropy is not negative."""
+        return (self._sum / self._frames).clamp(min=0)
+
+
+class ColumnMean(Reduction):
+    """Mean over queries of the attention on each key: shape (heads, frames)."""
+
+    name = "column-mean"
+
+    def start(self, heads: int, frames: int, like: torch.Tensor) -> None:
+        """See `Reduction`."""
+        self._sum = like.new_zeros(heads, frames)
+        self._frames = frames
+
+    def tile(self, first: int, scores: torch.Tensor, weights: torch.Tensor) -> None:
+        """See `Reduction`."""
+        self._sum += weights.sum(1)
+
+    def finish(self) -> torch.Tensor:
+        """See `Reduction`."""
+        return self._sum.double() / self._frames
+
+
+class OffsetMean(Reduction):
+    """Mean over queries of the attention at each key-minus-query offset: shape (heads, 2 * frames - 1).
+
+    Entry frames - 1 + d holds offset d, for d in [1 - frames, frames - 1]; entries sum to one.
+    """
+
+    name = "offset-mean"
+
+    def start(self, heads: int, frames: int, like: torch.Tensor) -> None:
+        """See `Reduction`."""
+        self._sum = like.new_zeros(heads, 2 * frames - 1)
+        self._frames = frames
+        self._buffer: torch.Tensor | None = None
+
+    def tile(self, first: int, scores: torch.Tensor, weights: torch.Tensor) -> None:
+        """Sums along diagonals: rows laid one element apart in memory make a diagonal a column."""
+        heads, rows, frames = weights.shape
+        width = frames + rows
+        if self._buffer is None or self._buffer.shape[1] != rows * (width + 1):
+            self._buffer = weights.new_zeros(heads, rows * (width + 1))
+        self._buffer[:, : rows * width].view(heads, rows, width)[:, :, rows:] = weights
+        # Column c of the skewed view holds offset c - rows - first.
+        skewed = self._buffer.view(heads, rows, width + 1).sum(1)
+        low = frames - 1 - rows - first + 1
+        self._sum[:, low : low + width - 1] += skewed[:, 1:width]
+
+    def finish(self) -> torch.Tensor:
+        """See `Reduction`."""
+        self._buffer = None
+        return self._sum.double() / self._frames
+
+
+class WholeMap(Reduction):
+    """The map itself, (heads, frames, frames): for viewers and tests, never for a pass over a corpus."""
+
+    name = "whole-map"
+
+    def start(self, heads: int, frames: int, like: torch.Tensor) -> None:
+        """See `Reduction`."""
+        self._tiles: list[torch.Tensor] = []
+
+    def tile(self, first: int, scores: torch.Tensor, weights: torch.Tensor) -> None:
+        """See `Reduction`."""
+        self._tiles.append(weights.clone())
+
+    def finish(self) -> torch.Tensor:
+        """See `Reduction`."""
+        return torch.cat(self._tiles, 1)

@@ -1,0 +1,163 @@
+"""The page: figures, tables and words of a diagnosis put into the template, written whole or not at all."""
+
+import base64
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from otoscope._version import __version__
+from otoscope.errors import ResultError
+from otoscope.reporting import facts
+from otoscope.reporting.blocks import lift_figure, profile_figures
+from otoscope.reporting.figures import CATEGORY_COLOURS, Figure
+from otoscope.reporting.heads import category_table, extreme_heads, head_figure, scatter_figure
+from otoscope.reporting.layers import layer_figure, layer_table
+from otoscope.reporting.values import Reportable, Row, finite, rows_by_measure
+
+
+def write_report(diagnosis: Reportable, path: str | os.PathLike[str]) -> Path:
+    """Writes the report of a diagnosis as one HTML page that loads nothing from anywhere.
+
+    The page is written beside its place under a temporary name and then renamed: at `path` is the old page or
+    the new one, never a half.
+
+    Args:
+        diagnosis: what to report.
+        path: the file to write; folders that are missing are made.
+
+    Returns:
+        The path.
+
+    Raises:
+        ResultError: the file cannot be written there.
+    """
+    goal = Path(path)
+    if goal.is_dir():
+        raise ResultError(
+            f"The report cannot be written to {goal}: it is a folder",
+            "Name a file in that folder, report.html for example.",
+        )
+    page = render_page(diagnosis)
+    temporary = goal.with_name(f".{goal.name}.{os.getpid()}.tmp")
+    try:
+        goal.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(page, encoding="utf-8")
+        temporary.replace(goal)
+    except OSError as error:
+        raise ResultError(
+            f"The report cannot be written to {goal}: {error.strerror or error}",
+            "Name a file in a folder that you may write to and that has room.",
+        ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    return goal
+
+
+def render_page(diagnosis: Reportable) -> str:
+    """The report as HTML text.
+
+    Args:
+        diagnosis: what to report; measures that it lacks leave a line that says so in their place.
+    """
+    rows = rows_by_measure(diagnosis.table)
+    return _environment().get_template("template.html").render(_context(diagnosis, rows))
+
+
+def _context(diagnosis: Reportable, rows: Mapping[str, Sequence[Row]]) -> dict[str, Any]:
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    provenance = diagnosis.provenance
+    hop_ms = finite(facts.part(provenance, "model").get("hop_ms"))
+    single = {
+        "layers": layer_figure(rows),
+        "heads": head_figure(rows),
+        "scatter": scatter_figure(rows),
+        "lift": lift_figure(rows, hop_ms),
+    }
+    blocks = profile_figures(rows, hop_ms)
+    drawn = [figure for figure in (*single.values(), *blocks) if figure is not None]
+    return single | {
+        "model": facts.model_name(provenance),
+        "corpus": facts.corpus_name(provenance),
+        "headline": facts.headline(provenance),
+        "sentences": [str(sentence) for sentence in diagnosis.sentences()],
+        "examined": facts.examined(provenance),
+        "left_out": facts.left_out(provenance),
+        "provenance": facts.all_facts(provenance),
+        "layer_table": layer_table(rows),
+        "categories": category_table(rows),
+        "category_colours": CATEGORY_COLOURS,
+        "extremes": extreme_heads(rows),
+        "blocks": blocks,
+        "n_figures": len(drawn),
+        "figures_json": Markup(script_json({figure.id: figure.plotly() for figure in drawn})),
+        "plotly": Markup(get_plotlyjs()),
+        "style": Markup(_resource("style.css")),
+        "csv": csv_link(diagnosis.table),
+        "n_rows": diagnosis.table.height,
+        "version": __version__,
+    }
+
+
+def script_json(value: Any) -> str:
+    """JSON that may stand inside a script element: no NaN, no `<`, numbers to six digits."""
+    text = json.dumps(_rounded(value), allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(name): _rounded(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(inner) for inner in value]
+    return value
+
+
+def csv_link(table: Any) -> str:
+    """The table as comma-separated values in a `data:` address.
+
+    Args:
+        table: a polars frame.
+    """
+    return "data:text/csv;charset=utf-8;base64," + base64.b64encode(table.write_csv().encode()).decode("ascii")
+
+
+def figure_style(figure: Figure) -> str:
+    """The inline style that gives a figure its room before it is drawn."""
+    style = f"height:{figure.height}px"
+    if figure.min_width:
+        style += f";min-width:{figure.min_width}px"
+    if figure.max_width:
+        style += f";max-width:{figure.max_width}px"
+    return style
+
+
+def _resource(name: str) -> str:
+    return (files("otoscope.reporting") / name).read_text(encoding="utf-8")
+
+
+@cache
+def _environment() -> Any:
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FunctionLoader(_resource),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["figure_style"] = figure_style
+    return environment

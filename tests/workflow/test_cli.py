@@ -1,0 +1,137 @@
+"""The command line, as a person meets it: run as a program."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from otoscope.diagnosis import CATALOGUE, Diagnosis
+from otoscope.embedded import EXAM, MODEL
+from otoscope.speech import write_corpus
+from tests.diagnosis.small_speech import small_speech
+from tests.models.small import CASES
+
+
+def otoscope(*arguments, **settings):
+    environment = {**os.environ, "COLUMNS": "100", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", **settings}
+    return subprocess.run(
+        [sys.executable, "-m", "otoscope.cli", *map(str, arguments)], capture_output=True, text=True, env=environment,
+        check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    CASES[0].write(folder / "model")
+    write_corpus(small_speech(), folder / "speech")
+    return folder
+
+
+def test_diagnose_saves_and_report_reads(place):
+    done = otoscope("diagnose", place / "model", place / "speech", "-o", place / "result")
+    assert done.returncode == 0, done.stderr
+    assert "speech" in done.stdout
+    assert "Head" in done.stdout
+    assert done.stderr == ""
+    diagnosis = Diagnosis.load(place / "result")
+    assert set(diagnosis.table["measure"]) == {entry.name for entry in CATALOGUE}
+    assert "diagnose" in diagnosis.provenance["command"]
+    assert diagnosis.provenance["corpus"]["name"] == "speech"
+    done = otoscope("report", place / "result", "-o", place / "page.html")
+    assert done.returncode == 0, done.stderr
+    assert "page.html" in done.stdout
+    assert (place / "page.html").read_text().startswith("<!doctype html>")
+
+
+def test_json_is_alone_on_standard_output(place):
+    done = otoscope("diagnose", place / "model", place / "speech", "--measures", "heads", "--seed", "3", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["seed"] == 3
+    assert {row["measure"] for row in told["rows"]} == {"globalness", "verticality", "diagonality", "category"}
+    assert told["sentences"]
+
+
+def test_same_seed_same_numbers(place):
+    first, second = (
+        json.loads(otoscope("diagnose", place / "model", place / "speech", "--json").stdout)["rows"] for _ in range(2)
+    )
+    assert first == second
+
+
+def test_list_names_every_measure():
+    done = otoscope("diagnose", "--list")
+    assert done.returncode == 0
+    for entry in CATALOGUE:
+        assert entry.name in done.stdout
+
+
+@pytest.mark.parametrize("command", [(), ("diagnose",), ("demo",), ("report",)])
+def test_help_shows_examples(command):
+    done = otoscope(*command, "--help")
+    assert done.returncode == 0
+    if command:
+        assert f"otoscope {command[0]}" in done.stdout
+        assert "Examples" in done.stdout
+
+
+def test_version():
+    from otoscope import __version__
+
+    assert otoscope("--version").stdout.strip() == __version__
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["diagnose", "/no/such/model"], "There is no model folder /no/such/model"),
+        (["diagnose", "embedded", "/no/such/corpus"], "/no/such/corpus"),
+        (["diagnose", "embedded", "embedded", "-m", "vertigo"], "There is no measure or group 'vertigo'"),
+        (["report", "/no/such/diagnosis"], "/no/such/diagnosis holds no diagnosis"),
+        (["diagnose", "nobody/no-such-model"], "cannot be loaded from the Hugging Face Hub"),
+    ],
+)
+def test_errors_are_two_lines_with_the_cure(arguments, told):
+    done = otoscope(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 2
+
+
+def test_a_bad_recording_stops_the_run_or_is_skipped_and_listed(place, tmp_path):
+    corpus = tmp_path / "speech"
+    write_corpus(small_speech(), corpus)
+    next(corpus.rglob("*.flac")).write_bytes(b"not audio")
+    done = otoscope("diagnose", place / "model", corpus, "-o", tmp_path / "d", "-m", "heads")
+    assert done.returncode == 2
+    assert ".flac" in done.stderr
+    assert not (tmp_path / "d").exists()
+    done = otoscope("diagnose", place / "model", corpus, "-o", tmp_path / "d", "-m", "heads", "--skip-bad")
+    assert done.returncode == 0, done.stderr
+    told = Diagnosis.load(tmp_path / "d").provenance["corpus"]
+    assert told["utterances"] == 11
+    assert len(told["left_out"]) == 1
+
+
+def test_unwritable_output(place, tmp_path):
+    (tmp_path / "keep.txt").write_text("mine")
+    done = otoscope("diagnose", place / "model", place / "speech", "-m", "heads", "-o", tmp_path)
+    assert done.returncode == 2
+    assert "something other than a diagnosis" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["keep.txt"]
+
+
+def test_the_demo(tmp_path):
+    assert MODEL.exists()
+    assert EXAM.exists()
+    done = otoscope("demo", "-o", tmp_path / "report.html")
+    assert done.returncode == 0, done.stderr
+    assert "Phones are best read at layer" in done.stdout
+    assert "the most diagonal" in done.stdout
+    assert (tmp_path / "report.html").stat().st_size > 1_000_000
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
