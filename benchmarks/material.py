@@ -23,7 +23,7 @@ def labelled_noise(utterances: int, seconds: float, speakers: int = 5) -> Corpus
     tiers = []
     for _ in range(utterances):
         phones = [Interval(a, min(a + 1280, n), str(draw.choice(PHONES))) for a in range(0, n - 1280, 1280)]
-        words = [Interval(a, min(a + 5120, n), f"w{draw.integers(60)}") for a in range(0, n - 5120, 5120)]
+        words = [Interval(a, min(a + 5120, n), f"w{draw.integers(10)}") for a in range(0, n - 5120, 5120)]
         tiers.append({"phone": tuple(phones), "word": tuple(words)})
     arrays = [(0.1 * draw.standard_normal(n)).astype(np.float32) for _ in range(utterances)]
     return Corpus.from_arrays(

@@ -5,8 +5,8 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import pytest  # noqa: E402
-from hypothesis import settings  # noqa: E402
+import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 import tests.strict  # noqa: F401 - the hook looks it up by attribute

@@ -1,13 +1,14 @@
 """Writes the model folders and the exam corpus as they are shipped."""
 
 import json
+import shutil
 from pathlib import Path
 
-import soundfile
+import numpy as np
 import torch
-from praatio import textgrid
 from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC, Wav2Vec2Processor
 
+from otoscope.speech import Utterance, write_corpus
 from recipes.embedded.speech import Item
 from recipes.embedded.training import INDEX
 
@@ -35,19 +36,13 @@ def install_model(model: Wav2Vec2ForCTC, folder: Path) -> None:
 def install_exam(items: list[Item], folder: Path) -> None:
     """A LibriSpeech-like tree: FLAC, a transcript file a speaker, a TextGrid beside each recording."""
     counts: dict[str, int] = {}
-    transcripts: dict[str, list[str]] = {}
+    utterances = []
     for item in items:
         k = counts[item.voice] = counts.get(item.voice, -1) + 1
-        place = folder / item.voice
-        place.mkdir(parents=True, exist_ok=True)
-        name = f"{item.voice}-{k:04d}"
-        soundfile.write(place / f"{name}.flac", item.samples, 16000, subtype="PCM_16", compression_level=1.0)
-        transcripts.setdefault(item.voice, []).append(f"{name} {item.text}")
-        seconds = len(item.samples) / 16000
-        grid = textgrid.Textgrid(0, seconds)
-        for tier, intervals in (("words", item.spoken.words), ("phones", item.spoken.phones)):
-            rows = [(i.start / 16000, i.end / 16000, i.label) for i in intervals]
-            grid.addTier(textgrid.IntervalTier(tier, rows, 0, seconds))
-        grid.save(str(place / f"{name}.TextGrid"), format="short_textgrid", includeBlankSpaces=True)
-    for voice, lines in transcripts.items():
-        (folder / voice / f"{voice}.trans.txt").write_text("\n".join(lines) + "\n")
+        samples = item.samples.astype(np.float32) / 32768
+        tiers = {"phone": item.spoken.phones, "word": item.spoken.words}
+        utterances.append(
+            Utterance(f"{item.voice}-{k:04d}", item.voice, item.text, len(samples), tiers, source=samples)
+        )
+    shutil.rmtree(folder, ignore_errors=True)
+    write_corpus(utterances, folder)

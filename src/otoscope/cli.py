@@ -54,8 +54,11 @@ def demo(
     as_json
         Print the result as JSON rather than as text.
     """
+    import torch
+
     from otoscope.workflow.demo import run_demo
 
+    torch.set_num_threads(1)  # the embedded model is so small that a second thread costs more than it gives
     console = Console(stderr=as_json)
     with _progress(console) as progress:
         diagnosis, seconds = run_demo(seed, progress)
@@ -84,6 +87,7 @@ def diagnose(
     phone_set: str = "arpabet39",
     batch_seconds: float = 30.0,
     device: str | None = None,
+    threads: int | None = None,
     list_: Annotated[bool, Parameter(name="--list", negative=())] = False,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> None:
@@ -118,6 +122,8 @@ def diagnose(
         Seconds of padded speech in a batch.
     device
         Where the model runs, such as cpu or cuda.
+    threads
+        Threads on the CPU; for small models, or beside other work, one is the quickest.
     list_
         List the measures and stop.
     as_json
@@ -126,10 +132,14 @@ def diagnose(
     if list_:
         _print_catalogue()
         return
+    import torch
+
     from otoscope.models.loading import load
     from otoscope.workflow import diagnose as run
     from otoscope.workflow import read_corpus
 
+    if threads is not None:
+        torch.set_num_threads(threads)
     console = Console(stderr=as_json)
     with _progress(console) as progress:
         ready = load(model, device=device)

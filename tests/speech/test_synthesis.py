@@ -4,6 +4,7 @@ import ctypes.util
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def check(spoken, words):
     assert spoken.phones[0].start == 0
     assert spoken.phones[-1].end <= len(spoken.samples)
     for tier in (spoken.phones, spoken.words):
-        assert all(a.end <= b.start for a, b in zip(tier, tier[1:], strict=False))
+        assert all(a.end <= b.start for a, b in pairwise(tier))
     assert {one.label for one in spoken.phones} <= {*ARPABET_39, "sil"}
     inside = [p for p in spoken.phones if p.label != "sil"]
     for word in spoken.words:

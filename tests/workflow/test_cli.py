@@ -51,7 +51,7 @@ def test_json_is_alone_on_standard_output(place):
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["seed"] == 3
-    assert {row["measure"] for row in told["rows"]} == {"globalness", "verticality", "diagonality", "category"}
+    assert {row["measure"] for row in told["rows"]} == {entry.name for entry in CATALOGUE if entry.group == "heads"}
     assert told["sentences"]
 
 

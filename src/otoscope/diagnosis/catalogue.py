@@ -8,8 +8,9 @@ from otoscope.errors import MeasureError
 from otoscope.measures.blocks.profile import RelativeProfile
 from otoscope.measures.heads.category import Category
 from otoscope.measures.heads.diagonality import Diagonality
-from otoscope.measures.heads.globalness import Globalness
-from otoscope.measures.heads.verticality import Verticality
+from otoscope.measures.heads.globalness import Globalness, NormalisedGlobalness
+from otoscope.measures.heads.information import HeadInformation
+from otoscope.measures.heads.verticality import NormalisedVerticality, Verticality
 from otoscope.measures.layers.cca import CCA
 from otoscope.measures.measure import Measure
 
@@ -63,6 +64,18 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(
         "diagonality", "heads", "a head", "relative distance, about -0.75 to 0", _ONE,
         "how near to itself each query attends", Diagonality,
+    ),
+    Entry(
+        "globalness-normalised", "heads", "a head", "G / ln T, 0 to 1", _ONE, "globalness for any length of utterance",
+        NormalisedGlobalness,
+    ),
+    Entry(
+        "verticality-normalised", "heads", "a head", "V / ln T, -1 to 0", _ONE,
+        "verticality for any length of utterance", NormalisedVerticality,
+    ),
+    Entry(
+        "head-information", "heads", "a head", "nat, 0 to ln T", _ONE,
+        "how much attention depends on the query: -(G + V)", HeadInformation,
     ),
     Entry(
         "category", "heads", "a head", "ranks ahead of the second-best category", _ONE,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
+
+from otoscope.statistics.intervals import corrected_t
 
 if TYPE_CHECKING:
     from otoscope.diagnosis.result import Diagnosis
@@ -23,6 +26,7 @@ def sentences(diagnosis: Diagnosis) -> list[str]:
         *_sound(diagnosis),
         *_heads(diagnosis),
         *_blocks(diagnosis),
+        *_left_out(diagnosis),
     ]
 
 
@@ -44,15 +48,31 @@ def _best_read(diagnosis: Diagnosis, name: str) -> str | None:
     subject, plural = _READ[name]
     low, high, floor = best["low"], best["high"], best["floor"]
     if low is not None and floor is not None and low <= floor:  # type: ignore[operator]
-        return f"No layer reads {plural} above chance on this corpus (best {best['value']:.2f}, floor {floor:.2f})."
+        return f"No layer reads {plural} above chance on this corpus (best {_two(best['value'])}, floor {_two(floor)})."
     text = f"{subject} best read at {_place(str(best['stream']))} (PWCCA {best['value']:.2f}"
     text += f", 95 % {low:.2f} to {high:.2f}" if low is not None else ""
-    text += f", floor {floor:.2f})" if floor is not None else ")"
-    # Where another stream's value lies within the best one's interval, the order is not settled.
-    close = [row for row in rows if row is not best and low is not None and row["value"] >= low]  # type: ignore[operator]
+    text += f", floor {_two(floor)})" if floor is not None else ")"
+    close = _not_told_apart(diagnosis, name, str(best["stream"]))
     if close:
-        text += f"; {len(close)} other stream{'s' if len(close) > 1 else ''} within that interval"
+        text += f"; {_counted(close, 'other stream')} cannot be told from it"
     return text + "."
+
+
+def _not_told_apart(diagnosis: Diagnosis, name: str, best: str) -> int:
+    """How many streams differ from the best by an interval that holds zero, fold by fold on the same speech."""
+    scores = diagnosis.arrays.get(f"{name}.scores")
+    streams = diagnosis.measure(name)["stream"].to_list()
+    if scores is None or len(scores) != len(streams):
+        return 0
+    count = 0
+    for stream, row in zip(streams, scores, strict=True):
+        behind = scores[streams.index(best)] - row
+        behind = behind[np.isfinite(behind)]
+        if stream != best and len(behind) >= 2:
+            # Of k folds one is tested, one chooses the ridge, and k - 2 are trained on.
+            _, low, _ = corrected_t(behind, 1 / max(len(behind) - 2, 1))
+            count += bool(low <= 0)
+    return count
 
 
 def _sound(diagnosis: Diagnosis) -> list[str]:
@@ -106,3 +126,31 @@ def _blocks(diagnosis: Diagnosis) -> list[str]:
         f"Block {most['layer']} attends most locally ({most['value']:.0%} within {_NEAR_MS} ms) and block "
         f"{least['layer']} least ({least['value']:.0%}); {uniform}."
     ]
+
+
+def _left_out(diagnosis: Diagnosis) -> list[str]:
+    """Labels too rare to count, utterances that could not be used, and measures that were not taken."""
+    lines = []
+    notes = diagnosis.provenance.get("notes", {})
+    for name, word in (("cca-phone", "phone"), ("cca-word", "word")):
+        told = notes.get(name, {})
+        if told.get("labels_left_out"):
+            lines.append(
+                f"{told['labels']} {word}s are frequent enough to be examined; {_counted(told['labels_left_out'], word)} "
+                f"({_counted(told['rows_left_out'], 'occurrence')}) left out as too rare."
+            )
+    bad = len(diagnosis.provenance.get("corpus", {}).get("left_out", ()))
+    if bad:
+        lines.append(f"{_counted(bad, 'utterance')} left out as unusable; the reasons are in the result.")
+    for one in diagnosis.provenance.get("skipped", ()):
+        lines.append(f"Not taken: {one['measure']}. {one['reason']}")
+    return lines
+
+
+def _counted(n: int, word: str) -> str:
+    return f"{n} {word}{'' if n == 1 else 's'}"
+
+
+def _two(value: Any) -> str:
+    """Two decimals, and no sign on what rounds to zero."""
+    return f"{float(value):.2f}".replace("-0.00", "0.00")

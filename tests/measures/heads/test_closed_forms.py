@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from otoscope import functional as F
 from otoscope.errors import MeasureError
 from otoscope.measures.heads.diagonality import Diagonality
-from otoscope.measures.heads.globalness import Globalness
-from otoscope.measures.heads.verticality import Verticality
+from otoscope.measures.heads.globalness import Globalness, NormalisedGlobalness
+from otoscope.measures.heads.information import HeadInformation
+from otoscope.measures.heads.verticality import NormalisedVerticality, Verticality
 from otoscope.models import load
 from otoscope.models.reductions import ColumnMean, OffsetMean, RowEntropy, WholeMap
 from otoscope.models.tap import TILE, Observation, Tap, attend
@@ -53,6 +54,16 @@ def test_the_four_maps_of_ten_frames(name, kind):
         assert tuple(out.shape) == (2, 2)
         assert float(out[0, 1]) == pytest.approx(value, abs=1e-5)
         assert float(function(given_maps[0, 0])) == pytest.approx(value, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_information_and_normalised_values_of_the_four_maps(name):
+    maps, (g, v, _) = TABLE[name]
+    found = tapped(maps)
+    assert float(F.head_information(maps)) == pytest.approx(-(g + v), abs=1e-5)
+    assert float(HeadInformation().observe(found)[0]) == pytest.approx(-(g + v), abs=1e-5)
+    assert float(NormalisedGlobalness().observe(found)[0]) == pytest.approx(g / LN10, abs=1e-5)
+    assert float(NormalisedVerticality().observe(found)[0]) == pytest.approx(v / LN10, abs=1e-5)
 
 
 @given(st.integers(2, 40), st.integers(0, 10_000), st.floats(0.01, 8))

@@ -1,12 +1,13 @@
 """Globalness: how widely a head's queries spread their attention."""
 
+import math
 from typing import Any
 
 import torch
 
 from otoscope.measures.heads.head_measure import HeadMeasure
 from otoscope.measures.heads.maps import checked_maps, entropy
-from otoscope.models.reductions import RowEntropy
+from otoscope.models.reductions import ColumnMean, RowEntropy
 
 
 def globalness(maps: Any) -> Any:
@@ -40,3 +41,14 @@ class Globalness(HeadMeasure):
     def observe(self, found: dict[str, torch.Tensor]) -> torch.Tensor:
         """See `HeadMeasure`."""
         return found["row-entropy"]
+
+
+class NormalisedGlobalness(HeadMeasure):
+    """Globalness over its maximum, G / ln T, which does not grow with the length of utterances."""
+
+    name = "globalness-normalised"
+    reductions = (RowEntropy, ColumnMean)
+
+    def observe(self, found: dict[str, torch.Tensor]) -> torch.Tensor:
+        """See `HeadMeasure`."""
+        return found["row-entropy"] / math.log(found["column-mean"].shape[-1])

@@ -1,5 +1,6 @@
 """Verticality: how much all queries of an utterance agree on the same keys."""
 
+import math
 from typing import Any
 
 import torch
@@ -41,3 +42,13 @@ class Verticality(HeadMeasure):
         """See `HeadMeasure`."""
         columns = found["column-mean"]
         return torch.special.xlogy(columns, columns).sum(-1)
+
+
+class NormalisedVerticality(Verticality):
+    """Verticality over its extent, V / ln T, which does not grow with the length of utterances."""
+
+    name = "verticality-normalised"
+
+    def observe(self, found: dict[str, torch.Tensor]) -> torch.Tensor:
+        """See `HeadMeasure`."""
+        return super().observe(found) / math.log(found["column-mean"].shape[-1])

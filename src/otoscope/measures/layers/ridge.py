@@ -9,7 +9,7 @@ from otoscope.errors import MeasureError
 from otoscope.measures.layers.correlation import Directions, exact_directions, weighted
 from otoscope.statistics import Scatter
 
-RIDGES = tuple(float(r) for r in np.logspace(-6, 0, 7))
+RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Ridges relative to the mean eigenvalue of a view."""
 
 # Eigenvalues below this share of the greatest are rounding noise.

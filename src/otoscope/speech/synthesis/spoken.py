@@ -7,6 +7,8 @@ import soxr
 
 from otoscope.speech.utterance import RATE, Interval
 
+_PEAK = 0.99
+
 # A timed label in seconds: (start, end, label).
 Timed = tuple[float, float, str]
 
@@ -35,7 +37,8 @@ def spoken_from_seconds(samples: np.ndarray, rate: int, phones: list[Timed], wor
         phones: timed ARPAbet labels in seconds.
         words: timed words in seconds.
     """
-    wave = np.clip(soxr.resample(samples, rate, RATE).astype(np.float32), -1.0, 1.0)
+    wave = soxr.resample(samples, rate, RATE).astype(np.float32)
+    wave *= min(1.0, _PEAK / max(float(np.abs(wave).max()), _PEAK))  # resampling can overshoot full scale
     return Spoken(wave, _intervals(phones, len(wave)), _intervals(words, len(wave)))
 
 
