@@ -56,13 +56,15 @@ def demo(
     """
     import torch
 
+    from otoscope.reporting import check_place
     from otoscope.workflow.demo import run_demo
 
+    output = check_place(output or Path("report.html"))
     torch.set_num_threads(1)  # the embedded model is so small that a second thread costs more than it gives
     console = Console(stderr=as_json)
     with _progress(console) as progress:
         diagnosis, seconds = run_demo(seed, progress)
-    _write_report(diagnosis, output or Path("report.html"))
+    _write_report(diagnosis, output)
     if as_json:
         _print_json(diagnosis, report=str(output))
         return
@@ -134,10 +136,13 @@ def diagnose(
         return
     import torch
 
+    from otoscope.diagnosis.result import Diagnosis
     from otoscope.models.loading import load
     from otoscope.workflow import diagnose as run
     from otoscope.workflow import read_corpus
 
+    if output is not None:
+        Diagnosis.check_place(output)  # before the work, not after it
     if threads is not None:
         torch.set_num_threads(threads)
     console = Console(stderr=as_json)
@@ -152,13 +157,13 @@ def diagnose(
         diagnosis = run(
             ready, speech, measures, seed, skip_bad=skip_bad, batch_seconds=batch_seconds, progress=progress
         )
-    if output is not None:
-        diagnosis.save(output)
     if as_json:
         _print_json(diagnosis, output=None if output is None else str(output))
-        return
-    _summary(diagnosis, console)
+    else:
+        _summary(diagnosis, console)
     if output is not None:
+        diagnosis.save(output)
+    if output is not None and not as_json:
         console.print(
             f"\nSaved in [bold]{output}[/bold]. Next: [bold]otoscope report {output} -o report.html[/bold]",
             highlight=False,
@@ -181,7 +186,9 @@ def report(diagnosis: Path, *, output: Output = Path("report.html")) -> None:
         Where the page goes.
     """
     from otoscope.diagnosis.result import Diagnosis
+    from otoscope.reporting import check_place
 
+    check_place(output or Path("report.html"))
     path = _write_report(Diagnosis.load(diagnosis), output or Path("report.html"))
     Console().print(f"Report: [bold]{path}[/bold]", highlight=False)
 
@@ -261,6 +268,9 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # whoever read the output has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
 
 
 def _escaped(text: str) -> str:

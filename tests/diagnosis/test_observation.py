@@ -123,6 +123,53 @@ def test_other_seeds_do_not_merge(model, corpus):
         observe(model, corpus, corpus.subset(["u00"])).merge(observe(model, corpus, corpus.subset(["u01"]), seed=1))
 
 
+def test_other_models_do_not_merge(corpus):
+    halves = [corpus.subset([u.id for u in list(corpus)[k::2]]) for k in range(2)]
+    first, second = (observe(load(CASES[0].build(seed)), corpus, halves[seed], measures="heads") for seed in range(2))
+    with pytest.raises(StateError, match="prepared with another model"):
+        first.merge(second)
+
+
+def test_other_corpora_do_not_merge(model, corpus):
+    other = small_speech(seed=9)
+    first = observe(model, corpus, corpus.subset(["u00"]), measures="heads")
+    with pytest.raises(StateError, match="prepared with another corpus"):
+        first.merge(observe(model, other, other.subset(["u01"]), measures="heads"))
+
+
+def test_a_stranger_is_refused(model, corpus):
+    observation = Observation.prepare(model, corpus, "heads")
+    stranger = Corpus.from_arrays([np.ones(16000, np.float32) * 0.1], ids=["stranger"])
+    with pytest.raises(StateError, match="'stranger' is not in the corpus"):
+        observation.update(stranger)
+
+
+def test_a_pass_that_broke_midway_is_not_used(model, corpus, monkeypatch):
+    observation = Observation.prepare(model, corpus, "heads")
+
+    def fail(capture):
+        raise MeasureError("no number")
+
+    monkeypatch.setattr(observation.measures["verticality"], "update", fail)
+    with pytest.raises(MeasureError, match="no number"):
+        observation.update()
+    for use in (observation.compute, observation.update, lambda: observation.save("/tmp/x")):
+        with pytest.raises(StateError, match="failed midway"):
+            use()
+
+
+def test_states_that_cannot_be_written(whole, tmp_path):
+    for place in (tmp_path, tmp_path / "absent" / "states"):
+        with pytest.raises(StateError, match="cannot be written"):
+            whole.save(place)
+
+
+def test_when_all_are_left_out_the_reason_is_told(model):
+    silent = Corpus.from_arrays([np.ones(500, np.float32) * 0.1] * 3)
+    with pytest.raises(CorpusError, match=r"3 were left out, the first \(0000\) because.*fewer than two frames"):
+        Observation.prepare(model, silent, skip_bad=True)
+
+
 def test_without_tiers_phones_and_words_are_skipped_and_said(model):
     diagnosis = observe(model, small_speech(tiers=False)).compute()
     assert {one["measure"] for one in diagnosis.provenance["skipped"]} == {"cca-phone", "cca-word"}
@@ -183,7 +230,7 @@ def test_a_stream_that_holds_the_phone_scores_one_and_noise_scores_nothing(model
         frames = capture.lengths["input"][0]
         known = torch.randn(1, frames, 48, generator=draw) * 1e-4
         for one in utterance.tier("phone"):
-            first, last = capture.grids["input"].span(one.start, one.end)
+            first, last = one.start // 320, -(-one.end // 320)
             known[0, first:last, names.index(one.label)] += 1
         streams = {name: torch.randn(1, frames, 48, generator=draw) for name in capture.streams}
         measure.update(replace(capture, streams={**streams, "layer.2": known}))

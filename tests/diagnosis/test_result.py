@@ -37,12 +37,50 @@ def test_save_and_read_back(diagnosis, tmp_path):
     assert str(again) == str(diagnosis)
 
 
-def test_an_earlier_diagnosis_is_replaced_and_nothing_is_left(diagnosis, tmp_path):
+def test_an_earlier_diagnosis_is_replaced_and_what_lies_beside_it_stays(diagnosis, tmp_path):
     diagnosis.save(tmp_path / "d")
-    (tmp_path / "d" / "extra").write_text("x")
-    diagnosis.save(tmp_path / "d")
-    assert not (tmp_path / "d" / "extra").exists()
+    (tmp_path / "d" / "report.html").write_text("mine")
+    again = Diagnosis(diagnosis.table.head(3), {}, diagnosis.provenance)
+    again.save(tmp_path / "d")
+    assert (tmp_path / "d" / "report.html").read_text() == "mine"
+    assert Diagnosis.load(tmp_path / "d").table.height == 3
     assert [p.name for p in tmp_path.iterdir()] == ["d"]
+
+
+def test_a_link_is_followed(diagnosis, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    diagnosis.save(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert Diagnosis.load(tmp_path / "real").table.equals(diagnosis.table)
+
+
+def test_the_current_folder_can_be_named(diagnosis, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    diagnosis.save(".")
+    assert Diagnosis.load(".").table.equals(diagnosis.table)
+
+
+def test_all_files_can_be_read_by_the_same_people(diagnosis, tmp_path):
+    diagnosis.save(tmp_path / "d")
+    assert len({path.stat().st_mode for path in (tmp_path / "d").iterdir()}) == 1
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "file/below"])
+def test_places_that_cannot_be_are_refused(diagnosis, tmp_path, name):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ResultError, match="cannot be written"):
+        diagnosis.save(tmp_path / name)
+
+
+@pytest.mark.parametrize("text", ["[1]", "null", "{}"])
+def test_a_description_of_something_else_is_refused(diagnosis, tmp_path, text):
+    diagnosis.save(tmp_path / "d")
+    (tmp_path / "d" / "diagnosis.json").write_text(text)
+    with pytest.raises(ResultError):
+        Diagnosis.load(tmp_path / "d")
+    with pytest.raises(ResultError, match="something other"):
+        diagnosis.save(tmp_path / "d")
 
 
 def test_a_folder_with_something_else_is_left_alone(diagnosis, tmp_path):

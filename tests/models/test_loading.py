@@ -116,6 +116,67 @@ def test_half_precision_weights_are_computed_in_float32(tmp_path):
     assert ready.describe()["dtype"] == "float32"
 
 
+def test_a_fingerprint_does_not_hang_on_what_is_random(folder):
+    weights = load_file(folder / "model.safetensors")
+    del weights["wav2vec2.masked_spec_embed"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    prints = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        prints.append(load(folder).fingerprint())
+    assert prints[0] == prints[1]
+
+
+def test_a_fingerprint_tells_how_the_input_is_prepared(folder):
+    before = load(folder).fingerprint()
+    T.Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(folder)
+    assert load(folder).fingerprint() != before
+
+
+def test_more_weights_than_the_configuration_has_layers(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 2}))
+    with pytest.raises(CheckpointError, match=r"no layer for.*layers\.2"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{", "cannot be read"),
+        ('{"feature_extractor_type": "Nope"}', "cannot be read"),
+        ('{"feature_extractor_type": "WhisperFeatureExtractor"}', "does not prepare the input of wav2vec2"),
+        ('{"feature_extractor_type": "Wav2Vec2FeatureExtractor", "sampling_rate": 8000}', "8000 samples a second"),
+    ],
+)
+def test_an_unfit_preprocessor_is_refused(folder, text, told):
+    (folder / "preprocessor_config.json").write_text(text)
+    with pytest.raises(CheckpointError, match=told):
+        load(folder)
+
+
+@pytest.mark.parametrize("device", ["nowhere", "meta", "cuda:99"])
+def test_no_such_device(device):
+    with pytest.raises(ModelError, match="cannot be put on device"):
+        load(CTC.build(), device=device)
+
+
+@pytest.mark.parametrize(
+    "change", [{"hidden_size": "abc"}, {"conv_dim": [8, 8]}, {"hidden_act": "nothing"}, {"model_type": 3}]
+)
+def test_a_bad_configuration_is_a_named_error(folder, change):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(CheckpointError):
+        load(folder)
+
+
+def test_foreign_code_is_never_run(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "own", "auto_map": {"AutoConfig": "own.Own"}}))
+    with pytest.raises(UnknownFamilyError, match="no table for models of type 'own'"):
+        load(tmp_path)
+
+
 def test_preprocessing_follows_what_lies_beside_the_weights(folder):
     assert load(folder).frontend.description["do_normalize_from"] == "the library's default"
     T.Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(folder)

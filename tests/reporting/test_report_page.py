@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -326,3 +327,15 @@ def test_a_place_that_is_no_folder_is_named(tmp_path: Path) -> None:
         write_report(synthetic(2, 2), tmp_path / "file" / "report.html")
     with pytest.raises(ResultError, match="it is a folder"):
         write_report(synthetic(2, 2), tmp_path)
+
+
+def test_a_link_is_followed_and_a_device_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "target.html").write_text("old")
+    (tmp_path / "link.html").symlink_to(tmp_path / "target.html")
+    write_report(synthetic(2, 2), tmp_path / "link.html")
+    assert (tmp_path / "link.html").is_symlink()
+    assert (tmp_path / "target.html").read_text().startswith("<!doctype html>")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ResultError, match="no ordinary file"):
+        write_report(synthetic(2, 2), tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()

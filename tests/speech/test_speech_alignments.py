@@ -11,7 +11,6 @@ from otoscope.speech import Interval
 from otoscope.speech.alignments import (
     build_tiers,
     read_ctm,
-    read_textgrid,
     seconds_to_samples,
     tidy,
     within,
@@ -97,65 +96,6 @@ def test_tiers_are_folded():
     assert cut == 0
     with pytest.raises(AlignmentError, match=r"x, tier phone at 0\.0250 s: 'ə'"):
         build_tiers({"phone": [(400, 800, "ə")]}, 1600, "x", "arpabet39")
-
-
-TIERS = {"words": [("0", "0.3", ""), ("0.3", "1.0", 'say ""no""')], "phones": [("0.0", "0.29", "AA1")]}
-
-
-def test_long_textgrid(textgrid):
-    raw = read_textgrid(textgrid("x.TextGrid", TIERS))
-    assert raw == {"word": [(0, 4800, ""), (4800, 16000, 'say "no"')], "phone": [(0, 4640, "AA1")]}
-
-
-def test_other_textgrid_formats(textgrid, tmp_path):
-    from praatio import textgrid as praat
-
-    path = textgrid("x.TextGrid", TIERS)
-    expected = read_textgrid(path)
-    for format in ("short_textgrid", "textgrid_json", "json"):
-        other = tmp_path / f"{format}.TextGrid"
-        praat.openTextgrid(str(path), True).save(str(other), format, includeBlankSpaces=False)
-        assert read_textgrid(other) == expected
-    for encoding in ("utf-16", "utf-8-sig"):
-        other = tmp_path / f"{encoding}.TextGrid"
-        other.write_text(path.read_text().replace("AA1", "é"), encoding=encoding)
-        assert read_textgrid(other)["phone"] == [(0, 4640, "é")]
-
-
-@pytest.mark.parametrize(
-    ("name", "tier"),
-    [
-        ("phone", "phone"),
-        ("MAU", "phone"),
-        ("word", "word"),
-        ("anna - words", "word"),
-        ("A - b - Phones", "phone"),
-    ],
-)
-def test_names_of_tiers(textgrid, name, tier):
-    path = textgrid("x.TextGrid", {name: [("0", "1", "a")], "notes": [("0", "1", "b")]})
-    assert list(read_textgrid(path)) == [tier]
-
-
-def test_bad_textgrids(textgrid, tmp_path):
-    with pytest.raises(AlignmentError, match="no tier of phones or words; its tiers: 'notes', 'tones'"):
-        read_textgrid(textgrid("a.TextGrid", {"notes": [("0", "1", "a")], "tones": [("0", "1", "b")]}))
-    with pytest.raises(AlignmentError, match="more than one word tier"):
-        read_textgrid(textgrid("b.TextGrid", {"anna - words": TIERS["words"], "ben - words": TIERS["words"]}))
-    for content in (b"", b"nothing of the kind", b"{}", b"[1]", b"\xff\xfe\x00", b"\x80abc"):
-        path = tmp_path / "c.TextGrid"
-        path.write_bytes(content)
-        with pytest.raises(AlignmentError, match=r"c\.TextGrid"):
-            read_textgrid(path)
-
-
-def test_half_written_textgrid(textgrid):
-    path = textgrid("x.TextGrid", {"words": [(f"{i}", f"{i + 1}", "a") for i in range(9)], **TIERS}, "9")
-    lines = path.read_text().splitlines()
-    for n in range(8, len(lines)):
-        path.write_text("\n".join(lines[:n]) + "\n")
-        with pytest.raises(AlignmentError):
-            read_textgrid(path)
 
 
 def test_ctm(tmp_path):

@@ -1,3 +1,6 @@
+import struct
+import sys
+
 import numpy as np
 import pytest
 import soundfile
@@ -106,6 +109,98 @@ def test_truncated_file(audio):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(AudioError, match=r"x\.flac"):
         read_source(source)
+
+
+WAVS = [{}, {"subtype": "FLOAT"}, {"format": "WAVEX", "subtype": "PCM_24"}, {"format": "RF64"}]
+
+
+@pytest.mark.parametrize("options", [*WAVS, {"endian": "BIG"}, {"subtype": "IMA_ADPCM"}])
+def test_half_a_wav(audio, options):
+    path = audio("x.wav", 16000, **options)
+    assert abs(probe(path).n_samples - 16000) <= 320
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(AudioError, match=r"x\.wav breaks off after \d+ of the \d+ bytes .* Fetch it again"):
+        probe(path)
+    # Less than a frame of 20 ms is not missed, neither here nor when it is read.
+    if not options:
+        path.write_bytes(content[:-100])
+        assert read_source(probe(path)).samples.shape == (15950,)
+        path.write_bytes(content[:-641])
+        with pytest.raises(AudioError, match="breaks off"):
+            probe(path)
+
+
+def test_a_wav_that_breaks_off_in_its_header(audio):
+    path = audio("x.wav")
+    content = path.read_bytes()
+    for n in range(1, content.index(b"data") + 8):
+        path.write_bytes(content[:n])
+        with pytest.raises(AudioError, match=r"x\.wav"):
+            probe(path)
+    path.write_bytes(content[: content.index(b"data") + 8])
+    with pytest.raises(AudioError, match="breaks off after 0 of the 32000"):
+        probe(path)
+
+
+@pytest.mark.parametrize("size", [0x7FFFF000, 0x80000000, 0xFFFFFFFF])
+@pytest.mark.parametrize("before", [b"", b"LIST\x03\x00\x00\x00abc\x00"])
+def test_a_wav_from_a_pipe_does_not_know_its_size(audio, size, before):
+    path = audio("x.wav")
+    content = path.read_bytes()
+    place = content.index(b"data")
+    path.write_bytes(content[:place] + before + b"data" + struct.pack("<I", size) + content[place + 8 :])
+    assert probe(path).n_samples == 16000
+
+
+def test_a_wav_of_size_nought_is_what_libsndfile_says(audio):
+    path = audio("x.wav")
+    content = bytearray(path.read_bytes())
+    place = content.index(b"data")
+    content[place + 4 : place + 8] = bytes(4)
+    path.write_bytes(content)
+    with pytest.raises(AudioError, match=r"is empty \(0 samples\)"):
+        probe(path)
+
+
+def test_chunks_behind_the_sound_are_no_part_of_it(audio):
+    path = audio("x.wav", 16001)
+    path.write_bytes(path.read_bytes() + b"LIST\x04\x00\x00\x00abcd")
+    assert probe(path).n_samples == 16001
+
+
+def test_no_bytes_at_all(tmp_path):
+    path = tmp_path / "x.wav"
+    path.touch()
+    with pytest.raises(AudioError, match=r"x\.wav is empty \(0 bytes\)\. Fetch it again"):
+        probe(path)
+
+
+def test_permission_denied(audio, monkeypatch):
+    path = audio("x.flac")
+
+    def refuse(self, mode):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(type(path), "open", refuse)
+    with pytest.raises(AudioError, match=r"x\.flac may not be read: permission denied\. Allow yourself") as caught:
+        probe(path)
+    assert "Convert" not in str(caught.value)
+
+
+def test_a_name_too_long_for_the_file_system(tmp_path):
+    with pytest.raises(AudioError, match=r"\(\d{4} characters\) cannot be opened: File name too long\. Correct"):
+        probe(tmp_path / ("x" * 5000))
+
+
+def test_a_name_that_the_locale_cannot_write(audio, monkeypatch):
+    path = audio("ü.wav")
+    source = probe(path)
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "ascii")
+    for read, held in ((probe, path), (read_source, source)):
+        with pytest.raises(AudioError, match=r"xfc\.wav' cannot be opened: .*\(ascii\)\. Use a UTF-8 locale") as caught:
+            read(held)
+        assert str(caught.value).isascii()
 
 
 def test_headers_only_are_read_with_the_corpus(audio, monkeypatch, tmp_path):

@@ -95,6 +95,47 @@ def test_input_is_left_alone_and_bad_input_refused(noise):
             log_mel(bad)
 
 
+def test_a_tensor_gives_a_tensor(noise):
+    import torch
+
+    samples = noise(3333)
+    expected = log_mel(samples)
+    tensor = torch.from_numpy(samples.copy()).requires_grad_()
+    features = log_mel(tensor)
+    assert isinstance(features, torch.Tensor)
+    assert features.dtype == torch.float32
+    assert not features.requires_grad
+    np.testing.assert_array_equal(features.numpy(), expected)
+    np.testing.assert_array_equal(tensor.detach().numpy(), samples)
+    assert log_mel(tensor.bfloat16()).shape == expected.shape
+    np.testing.assert_array_equal(log_mel(tensor.detach().double()).numpy(), expected)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+@pytest.mark.parametrize(
+    ("samples", "says"),
+    [
+        (np.array([0.0, np.nan, np.inf]), r"2 sample\(s\) that are NaN or infinite, the first at 0\.000 s\. Repair"),
+        (np.array([0.0, 1e300]), r"1 sample\(s\) that are NaN or infinite"),
+        (np.zeros(400, complex), "complex.* Give samples that are real"),
+        (np.zeros(400, bool), "bool"),
+        (np.zeros((1, 400)), r"shape \(1, 400\)\. Give"),
+        (np.zeros(()), r"shape \(\)\. Give"),
+        (np.zeros(0), r"shape \(0,\)\. Give"),
+    ],
+)
+def test_samples_that_have_no_features(kind, samples, says):
+    import torch
+
+    with pytest.raises(AudioError, match=says):
+        log_mel(samples if kind == "numpy" else torch.from_numpy(samples))
+
+
+def test_integers_have_features(noise):
+    samples = (noise(1600) * 30000).astype(np.int16)
+    np.testing.assert_allclose(log_mel(samples), log_mel(samples.astype(np.float32)))
+
+
 def test_fast(noise):
     samples = noise(15 * 16000)
     log_mel(samples)

@@ -58,6 +58,8 @@ def test_folding_twice_equals_once(label, phone_set):
 def test_unknown_phone_is_named():
     with pytest.raises(AlignmentError, match="'ʃ' is not an ARPAbet phone"):
         fold_phone("ʃ")
+    with pytest.raises(AlignmentError, match=r"phone_set=None \(--phone-set none\)"):
+        fold_phone("ʃ")
     assert fold_phone("ʃ", None) == "ʃ"
     assert fold_phone("AA1", None) == "AA1"
     with pytest.raises(AlignmentError, match="no phone set 'ipa'"):

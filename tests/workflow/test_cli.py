@@ -126,6 +126,24 @@ def test_unwritable_output(place, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["keep.txt"]
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(place, tmp_path):
+    (tmp_path / "file").write_text("x")
+    for command in (["diagnose", "/no/model", "/no/speech", "-o", tmp_path / "file"], ["demo", "-o", tmp_path]):
+        done = otoscope(*command)
+        assert done.returncode == 2
+        assert str(tmp_path) in done.stderr
+
+
+def test_reasons_of_what_was_left_out_are_shown(place, tmp_path):
+    corpus = tmp_path / "speech"
+    write_corpus(small_speech(), corpus)
+    bad = next(corpus.rglob("*.flac"))
+    bad.write_bytes(b"not audio")
+    done = otoscope("diagnose", place / "model", corpus, "-m", "heads", "--skip-bad", COLUMNS="300")
+    assert "1 utterance was left out" in done.stdout
+    assert bad.name in done.stdout
+
+
 def test_the_demo(tmp_path):
     assert MODEL.exists()
     assert EXAM.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -47,6 +48,7 @@ class Observation:
         seen: ids of the utterances that went through.
         left_out: utterances that were skipped, with the reason.
         counts: clipped samples and the like, summed over what was seen.
+        broken: a pass failed midway, so that some measures saw a batch that others did not.
         outside: sum over utterances of the attention per layer and head on padding that the model attends to.
     """
 
@@ -61,6 +63,7 @@ class Observation:
     counts: dict[str, int] = field(default_factory=dict)
     outside: np.ndarray = field(default_factory=lambda: np.zeros(()))
     seconds: float = 0.0
+    broken: bool = False
 
     @classmethod
     def prepare(
@@ -91,7 +94,10 @@ class Observation:
                 kept.append(utterance.id)
         corpus = corpus.subset(kept)
         if not len(corpus):
-            raise CorpusError(f"Corpus {corpus.name} has no utterance to examine", "Give it recordings.")
+            raise CorpusError(
+                f"Corpus {corpus.name} has no utterance to examine{_first_reason(left_out)}",
+                "Give it recordings of at least two frames.",
+            )
         prepared: dict[str, Measure] = {}
         skipped: list[dict[str, str]] = []
         chosen = choose(measures)
@@ -126,8 +132,15 @@ class Observation:
             AudioError: a recording cannot be read, without `skip_bad`.
             StateError: an utterance was seen before, or is not in the corpus that was prepared.
         """
+        self._require_whole()
         known = {utterance.id for utterance in self.corpus}
-        part = [u for u in (self.corpus if corpus is None else corpus) if corpus is None or u.id in known]
+        left_out = {one.id for one in self.left_out}
+        part = [u for u in (self.corpus if corpus is None else corpus) if u.id not in left_out]
+        strangers = [u.id for u in part if u.id not in known]
+        if strangers:
+            raise StateError(
+                f"Utterance {strangers[0]!r} is not in the corpus that was prepared", "Prepare with the whole corpus."
+            )
         again = [u.id for u in part if u.id in self.seen]
         if again:
             raise StateError(f"Utterance {again[0]!r} was observed before", "Give every utterance once.")
@@ -143,8 +156,10 @@ class Observation:
         done = 0.0
         for batch in reader:
             capture = self.model.capture(batch.utterances, batch.samples, streams, reductions, transforms)
+            self.broken = True  # until all measures have seen the batch
             for measure in self.measures.values():
                 measure.update(capture)
+            self.broken = False
             self.seen |= {utterance.id for utterance in batch.utterances}
             for layer, found in capture.outside.items():
                 for one in found:
@@ -163,10 +178,15 @@ class Observation:
         Raises:
             StateError: the two were prepared differently, or saw the same utterance.
         """
+        self._require_whole()
+        other._require_whole()
         both = self.seen & other.seen
-        if both or list(self.measures) != list(other.measures) or self.seed != other.seed:
-            why = f"both saw {min(both)!r}" if both else "they hold other measures or seeds"
+        mine, theirs = self._identity(), other._identity()
+        differ = [key for key in mine if mine[key] != theirs[key]]
+        if both or differ:
+            why = f"both saw {min(both)!r}" if both else f"they were prepared with another {differ[0]}"
             raise StateError(f"Two observations cannot be merged: {why}", "Observe disjoint parts of one corpus alike.")
+        self.broken = True
         for name, measure in self.measures.items():
             measure.merge(other.measures[name])
         self.seen |= other.seen
@@ -175,6 +195,7 @@ class Observation:
             self.counts[name] = self.counts.get(name, 0) + count
         self.outside += other.outside
         self.seconds += other.seconds
+        self.broken = False
 
     def compute(self, command: str = "") -> Diagnosis:
         """Turns the states into a diagnosis, leaving them as they are.
@@ -183,8 +204,12 @@ class Observation:
             StateError: nothing was observed.
             MeasureError: a measure that was asked for by name gives no right number.
         """
+        self._require_whole()
         if not self.seen:
-            raise StateError("Nothing was observed", "Call update before compute.")
+            raise StateError(
+                f"Nothing was observed{_first_reason(self.left_out)}",
+                "Call update before compute, with at least one utterance that can be used.",
+            )
         began = time.perf_counter()
         results: dict[str, Result] = {}
         skipped = list(self.skipped)
@@ -217,25 +242,50 @@ class Observation:
         arrays = {key: array for result in results.values() for key, array in result.arrays.items()}
         return Diagnosis(table_of(row for result in results.values() for row in result.rows), arrays, provenance)
 
+    def _identity(self) -> dict[str, Any]:
+        """What two observations must share for their states to be of one kind."""
+        return {
+            "model": self.model.fingerprint(),
+            "corpus": self.corpus.fingerprint(),
+            "seed": self.seed,
+            "measures": list(self.measures),
+        }
+
+    def _require_whole(self) -> None:
+        if self.broken:
+            raise StateError(
+                "An earlier pass failed midway, so some measures saw a batch that others did not",
+                "Prepare and observe anew.",
+            )
+
     def save(self, path: str | Path) -> None:
-        """Writes the states as one safetensors file, whole or not at all."""
-        path = Path(path)
+        """Writes the states as one safetensors file, whole or not at all.
+
+        Raises:
+            StateError: it cannot be written there.
+        """
+        path = Path(path).resolve()
         arrays = {
             f"{name}:{key}": np.ascontiguousarray(array)
             for name, measure in self.measures.items()
             for key, array in measure.state().items()
         }
+        self._require_whole()
         about = {
-            "model": self.model.fingerprint(), "corpus": self.corpus.fingerprint(), "seed": self.seed,
-            "measures": list(self.measures), "seen": sorted(self.seen), "counts": self.counts, "seconds": self.seconds,
+            **self._identity(), "seen": sorted(self.seen), "counts": self.counts, "seconds": self.seconds,
             "left_out": [[one.id, one.reason] for one in self.left_out],
         }  # fmt: skip
         unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
             save_file({**arrays, "outside": self.outside}, unfinished, {"otoscope": json.dumps(about)})
             unfinished.replace(path)
+        except (OSError, SafetensorError, ValueError) as error:
+            raise StateError(
+                f"The states cannot be written to {path}: {error}", "Name a file in a folder that you may write to."
+            ) from error
         finally:
-            unfinished.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                unfinished.unlink(missing_ok=True)
 
     def load(self, path: str | Path) -> None:
         """Takes over states that `save` wrote; this observation must have been prepared in the same way.
@@ -249,11 +299,7 @@ class Observation:
             arrays = load_file(path)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise StateError(f"{path} holds no observation ({error})", "Name a file that `save` wrote.") from error
-        mine = {
-            "model": self.model.fingerprint(), "corpus": self.corpus.fingerprint(), "seed": self.seed,
-            "measures": list(self.measures),
-        }  # fmt: skip
-        for key, value in mine.items():
+        for key, value in self._identity().items():
             if about.get(key) != value:
                 raise StateError(
                     f"{path} was observed with another {key}",
@@ -265,6 +311,12 @@ class Observation:
         self.outside = arrays["outside"]
         self.seen, self.counts, self.seconds = set(about["seen"]), about["counts"], about["seconds"]
         self.left_out = [LeftOut(name, reason) for name, reason in about["left_out"]]
+
+
+def _first_reason(left_out: Sequence[LeftOut]) -> str:
+    if not left_out:
+        return ""
+    return f": {len(left_out)} were left out, the first ({left_out[0].id}) because: {left_out[0].reason}"
 
 
 def _prepared(entry: Entry, model: SpeechModel, corpus: Corpus, seed: int) -> Measure:

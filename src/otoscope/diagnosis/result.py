@@ -86,40 +86,59 @@ class Diagnosis:
         ]
         return "\n".join(lines)
 
+    @staticmethod
+    def check_place(folder: str | Path) -> Path:
+        """Makes sure that a diagnosis may be written to a folder; to be called before long work.
+
+        Returns:
+            The folder, with links followed.
+
+        Raises:
+            ResultError: it is a file, holds something other than a diagnosis, or cannot be written.
+        """
+        try:
+            folder = Path(folder).resolve()
+            if folder.exists() and not folder.is_dir():
+                raise ResultError(f"{folder} is a file", "Name a folder for the diagnosis.")
+            if folder.is_dir() and any(folder.iterdir()) and not _is_diagnosis(folder):
+                raise ResultError(
+                    f"The folder {folder} holds something other than a diagnosis", "Name a new or empty folder."
+                )
+            there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+            if not there.is_dir() or not os.access(there, os.W_OK):
+                raise OSError(f"{there} cannot be written to")
+        except (OSError, RuntimeError) as error:
+            raise _unwritable(folder, error) from error
+        return folder
+
     def save(self, folder: str | Path) -> Path:
-        """Writes the diagnosis as a folder, whole or not at all; an earlier diagnosis there is replaced.
+        """Writes the diagnosis as a folder, whole or not at all.
+
+        Of an earlier diagnosis there the three files are replaced; whatever else lies in the folder stays.
 
         Raises:
             ResultError: the folder holds something else, or cannot be written.
         """
-        folder = Path(folder)
-        if folder.exists() and not folder.is_dir():
-            raise ResultError(f"{folder} is a file", "Name a folder for the diagnosis.")
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / _ABOUT).exists():
-            raise ResultError(
-                f"The folder {folder} holds something other than a diagnosis", "Name a new or empty folder."
-            )
+        folder = self.check_place(folder)
+        about = json.dumps({"format": FORMAT, **self.provenance}, indent=1, ensure_ascii=False, allow_nan=False)
         unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-        old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
         try:
             unfinished.mkdir(parents=True)
             self.table.write_parquet(unfinished / _TABLE)
             save_file({k: np.ascontiguousarray(v) for k, v in self.arrays.items()}, unfinished / _ARRAYS)
-            about = {"format": FORMAT, **self.provenance}
-            (unfinished / _ABOUT).write_text(json.dumps(about, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-            if folder.exists():
-                folder.rename(old)
-            unfinished.rename(folder)
-        except OSError as error:
-            raise ResultError(
-                f"The diagnosis cannot be written to {folder}: {error}",
-                "Name a folder that you may write to.",
-            ) from error
+            (unfinished / _ABOUT).write_text(about + "\n", encoding="utf-8")
+            shutil.copymode(unfinished / _ABOUT, unfinished / _ARRAYS)  # which is written for its owner alone
+            if not folder.exists():
+                unfinished.rename(folder)
+            else:
+                # Without its description a folder is no diagnosis, so a break leaves none rather than a mixture.
+                (folder / _ABOUT).unlink(missing_ok=True)
+                for name in (_TABLE, _ARRAYS, _ABOUT):
+                    (unfinished / name).replace(folder / name)
+        except (OSError, SafetensorError) as error:
+            raise _unwritable(folder, error) from error
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
-            if old.exists() and not folder.exists():
-                old.rename(folder)
-            shutil.rmtree(old, ignore_errors=True)
         return folder
 
     @classmethod
@@ -140,6 +159,8 @@ class Diagnosis:
             about = json.loads((folder / _ABOUT).read_text())
             table = pl.read_parquet(folder / _TABLE)
             arrays = load_file(folder / _ARRAYS)
+            if not isinstance(about, dict) or table.schema != pl.Schema(SCHEMA):
+                raise ValueError("its table or its description is not one of a diagnosis")
         except (ValueError, OSError, SafetensorError, pl.exceptions.PolarsError) as error:
             raise ResultError(
                 f"The diagnosis in {folder} cannot be read: {error}", "Run `otoscope diagnose` again."
@@ -150,3 +171,18 @@ class Diagnosis:
                 "Read it with the otoscope that wrote it.",
             )
         return cls(table, arrays, about)
+
+
+def _is_diagnosis(folder: Path) -> bool:
+    """Whether a folder holds the description of a diagnosis, as `save` writes it."""
+    try:
+        about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(about, dict) and {"format", "model"} <= about.keys()
+
+
+def _unwritable(folder: str | Path, error: Exception) -> ResultError:
+    if isinstance(error, ResultError):
+        return error
+    return ResultError(f"The diagnosis cannot be written to {folder}: {error}", "Name a folder that you may write to.")

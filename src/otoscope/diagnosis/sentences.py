@@ -129,7 +129,7 @@ def _blocks(diagnosis: Diagnosis) -> list[str]:
 
 
 def _left_out(diagnosis: Diagnosis) -> list[str]:
-    """Labels too rare to count, utterances that could not be used, and measures that were not taken."""
+    """Labels too rare to count; utterances and measures left out are told with their reasons elsewhere."""
     lines = []
     notes = diagnosis.provenance.get("notes", {})
     for name, word in (("cca-phone", "phone"), ("cca-word", "word")):
@@ -139,11 +139,6 @@ def _left_out(diagnosis: Diagnosis) -> list[str]:
                 f"{told['labels']} {word}s are frequent enough to be examined; {_counted(told['labels_left_out'], word)} "
                 f"({_counted(told['rows_left_out'], 'occurrence')}) left out as too rare."
             )
-    bad = len(diagnosis.provenance.get("corpus", {}).get("left_out", ()))
-    if bad:
-        lines.append(f"{_counted(bad, 'utterance')} left out as unusable; the reasons are in the result.")
-    for one in diagnosis.provenance.get("skipped", ()):
-        lines.append(f"Not taken: {one['measure']}. {one['reason']}")
     return lines
 
 

@@ -19,14 +19,6 @@ class Grid:
     field: int
     offset: int = 0
 
-    def span(self, start: int, end: int) -> tuple[int, int]:
-        """Frames [first, last) that samples [start, end) fall into: floor and ceiling of integer division.
-
-        >>> Grid(320, 400).span(6400, 6721)
-        (20, 22)
-        """
-        return start // self.hop, -(-end // self.hop)
-
 
 @dataclass(frozen=True)
 class Anatomy:

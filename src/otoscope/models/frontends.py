@@ -20,10 +20,12 @@ class Frontend(ABC):
     Attributes:
         grid: grid of the encoder's frames.
         description: settings that the numbers depend on, for the provenance.
+        usual_seconds: length of the utterance that costs are stated for.
     """
 
     grid: Grid
     description: Mapping[str, Any]
+    usual_seconds: float = 10.0
 
     @abstractmethod
     def inputs(self, samples: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
@@ -46,7 +48,7 @@ class Frontend(ABC):
         if self.frames(n_samples) < 2:
             raise AudioError(
                 f"{name} has {n_samples} samples ({n_samples / RATE * 1000:.0f} ms), fewer than two frames of this model",
-                "Leave it out, or join it with its neighbour.",
+                "Join it with its neighbour, or leave it out with skip_bad=True (--skip-bad).",
             )
 
 
@@ -146,6 +148,7 @@ class Whisper(Frontend):
         seconds = self._positions * 320 / RATE
         self.extractor = extractor or WhisperFeatureExtractor(feature_size=config.num_mel_bins)
         self._samples = self._positions * 320
+        self.usual_seconds = seconds
         field = 400 + 4 * 160
         self.grid = Grid(320, field, -(field // 2))
         self.description = {
@@ -168,7 +171,7 @@ class Whisper(Frontend):
         if n_samples > self._samples:
             raise AudioError(
                 f"{name} lasts {n_samples / RATE:.1f} s, more than the {self._samples / RATE:.0f} s that this encoder takes",
-                "Split it, or leave it out with --skip-bad.",
+                "Split it, or leave it out with skip_bad=True (--skip-bad).",
             )
 
     def inputs(self, samples: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:

@@ -1,22 +1,19 @@
 """Loads a model from a Hub name, a local folder or a live module; never with weights left random."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoFeatureExtractor
 
 from otoscope.errors import CheckpointError, ModelError
 from otoscope.models.families import Family, family_of
-from otoscope.models.frontends import Bert, Frontend, Parakeet, Wave, Whisper
-from otoscope.models.model import SpeechModel
-
-# Used in training only: absent from many published checkpoints, and without effect on what is examined.
-_TRAINING_ONLY = ("masked_spec_embed",)
+from otoscope.models.frontends import RATE, Bert, Frontend, Parakeet, Wave, Whisper
+from otoscope.models.model import TRAINING_ONLY, SpeechModel
 
 
 def load(
@@ -38,24 +35,25 @@ def load(
 
     Raises:
         UnknownFamilyError: no table for this kind of model, or numbers by head would be wrong.
-        CheckpointError: no configuration, missing weights, weights of another shape, or an unreachable Hub.
+        CheckpointError: no configuration, weights that are missing, left over or of another shape, an unfit
+            preprocessor, or an unreachable Hub.
+        ModelError: not a transformers model, or no such device.
     """
+    beside: Path | None = None
     if isinstance(model, nn.Module):
         family = family_of(_model_type(model))
         source: nn.Module = model
         called = name or getattr(model, "name_or_path", "") or type(model).__name__
-        beside = None
     else:
         from otoscope.embedded import MODEL
 
-        place = str(MODEL) if str(model) == "embedded" else str(model)
-        called = name or (
-            str(model) if str(model) == "embedded" or not Path(place).exists() else Path(place).resolve().name
-        )
+        place = str(MODEL) if str(model) == "embedded" else str(Path(model).expanduser())
+        embedded_or_hub = str(model) == "embedded" or not Path(place).exists()
+        called = name or (str(model) if embedded_or_hub else Path(place).resolve().name)
         family, source = _from_place(place, dtype)
-        beside = place
-    if device is not None and next(source.parameters()).device != torch.device(device):
-        source = source.to(device) if not isinstance(model, nn.Module) else _copied_to(source, device)
+        beside = Path(place)
+    if device is not None:
+        source = _on_device(source, device, isinstance(model, nn.Module))
     encoder_config = family.encoder(source).config
     extractor = feature_extractor if feature_extractor is not None else _extractor(beside)
     return SpeechModel(source, family, _frontend(family, encoder_config, extractor), called)
@@ -71,10 +69,19 @@ def _model_type(model: nn.Module) -> str:
     return config.model_type
 
 
-def _copied_to(source: nn.Module, device: str | torch.device) -> nn.Module:
-    import copy
-
-    return copy.deepcopy(source).to(device)
+def _on_device(source: nn.Module, device: str | torch.device, live: bool) -> nn.Module:
+    """The model on a device; a live one is copied, since moving it would change it."""
+    try:
+        wanted = torch.device(device)
+        if next(source.parameters()).device == wanted:
+            return source
+        if wanted.type == "meta":
+            raise RuntimeError("a meta device holds no numbers")
+        return (copy.deepcopy(source) if live else source).to(wanted)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(
+            f"The model cannot be put on device {str(device)!r}: {error}", "Name a device of this machine, such as cpu."
+        ) from error
 
 
 def _from_place(place: str, dtype: torch.dtype) -> tuple[Family, nn.Module]:
@@ -89,13 +96,10 @@ def _from_place(place: str, dtype: torch.dtype) -> tuple[Family, nn.Module]:
             raise CheckpointError(
                 f"The folder {place} has no config.json", "Name the folder that `save_pretrained` wrote."
             )
-        try:
-            json.loads((folder / "config.json").read_text())
-        except ValueError as error:
-            raise CheckpointError(f"{place}/config.json is not JSON ({error})", "Write the folder again.") from error
+        family_of(_stored_type(folder))
     try:
-        config = AutoConfig.from_pretrained(place)
-    except (OSError, ValueError, KeyError) as error:
+        config = AutoConfig.from_pretrained(place, trust_remote_code=False)
+    except Exception as error:  # whatever the library makes of a bad configuration
         raise _unreachable(place, local, error) from error
     family = family_of(config.model_type)
     stored = (getattr(config, "architectures", None) or [family.bare])[0]
@@ -103,22 +107,41 @@ def _from_place(place: str, dtype: torch.dtype) -> tuple[Family, nn.Module]:
     wanted = stored if stored in (*family.with_head, family.bare) else family.bare
     try:
         loaded, report = getattr(transformers, wanted).from_pretrained(
-            place, output_loading_info=True, dtype=dtype, ignore_mismatched_sizes=False
+            place, output_loading_info=True, dtype=dtype, ignore_mismatched_sizes=False, trust_remote_code=False
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # broken weights fail in as many ways as there are formats
         raise _unreachable(place, local, error) from error
-    missing = sorted(key for key in report["missing_keys"] if not key.endswith(_TRAINING_ONLY))
+    missing = sorted(key for key in report["missing_keys"] if not key.endswith(TRAINING_ONLY))
     if missing:
         shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
         raise CheckpointError(
             f"The checkpoint {place} lacks weights of {wanted}: {shown}; they would be random",
             "Use a complete checkpoint, or correct `architectures` in its config.json.",
         )
+    left_over = sorted(key for key in report["unexpected_keys"] if f"{family.layers}." in key)
+    if left_over and wanted == stored:
+        raise CheckpointError(
+            f"The checkpoint {place} holds weights that its config.json has no layer for: {left_over[0]}"
+            + (f" and {len(left_over) - 1} more" if len(left_over) > 1 else ""),
+            "Correct the number of layers in its config.json.",
+        )
     return family, loaded
 
 
+def _stored_type(folder: Path) -> str:
+    try:
+        stored = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder}/config.json cannot be read, or is not JSON ({error})", "Write the folder again."
+        ) from error
+    if not isinstance(stored, dict) or not isinstance(stored.get("model_type"), str):
+        raise CheckpointError(f"{folder}/config.json names no model_type", "Write the folder with `save_pretrained`.")
+    return stored["model_type"]
+
+
 def _unreachable(place: str, local: bool, error: Exception) -> CheckpointError:
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()) or type(error).__name__
     if local:
         return CheckpointError(f"The checkpoint in {place} cannot be loaded: {text}", "Write the folder again.")
     return CheckpointError(
@@ -127,23 +150,48 @@ def _unreachable(place: str, local: bool, error: Exception) -> CheckpointError:
     )
 
 
-def _extractor(place: str | None) -> Any:
-    """What lies beside the weights, or None."""
-    if place is None or not (not Path(place).exists() or _has_preprocessor(Path(place))):
+def _extractor(place: Path | None) -> Any:
+    """What lies beside the weights; None where nothing does.
+
+    Raises:
+        CheckpointError: there is something, and it cannot be read, or wants another rate than 16 kHz.
+    """
+    if place is None or (place.exists() and not any((place / name).exists() for name in _PREPROCESSORS)):
         return None
     try:
-        return AutoFeatureExtractor.from_pretrained(place)
-    except (OSError, ValueError, KeyError):
-        return None
+        found = AutoFeatureExtractor.from_pretrained(str(place), trust_remote_code=False)
+    except Exception as error:
+        if not place.exists():
+            return None  # on the Hub, a model without a preprocessor
+        raise CheckpointError(
+            f"The preprocessor beside the model in {place} cannot be read: {' '.join(str(error).split())}",
+            "Mend preprocessor_config.json, or pass feature_extractor=.",
+        ) from error
+    if getattr(found, "sampling_rate", RATE) != RATE:
+        raise CheckpointError(
+            f"The preprocessor beside the model in {place} wants {found.sampling_rate} samples a second",
+            "Use a model for 16 kHz speech.",
+        )
+    return found
 
 
-def _has_preprocessor(folder: Path) -> bool:
-    return any((folder / name).exists() for name in ("preprocessor_config.json", "processor_config.json"))
+_PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
+_KINDS = {
+    "wave": ("Wav2Vec2FeatureExtractor",),
+    "mel-bert": ("SeamlessM4TFeatureExtractor",),
+    "mel-parakeet": ("ParakeetFeatureExtractor",),
+    "mel-whisper": ("WhisperFeatureExtractor",),
+}
 
 
 def _frontend(family: Family, config: Any, extractor: Any) -> Frontend:
+    if extractor is not None and type(extractor).__name__ not in _KINDS[family.frontend]:
+        raise CheckpointError(
+            f"A {type(extractor).__name__} does not prepare the input of {family.name}",
+            f"Pass or store a {_KINDS[family.frontend][0]}.",
+        )
     if family.frontend == "wave":
-        if extractor is not None and hasattr(extractor, "do_normalize"):
+        if extractor is not None:
             return Wave(config, bool(extractor.do_normalize), type(extractor).__name__)
         return Wave(config, True, "the library's default")
     kinds = {"mel-bert": Bert, "mel-parakeet": Parakeet, "mel-whisper": Whisper}

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from otoscope.errors import CaptureError
+from otoscope.errors import CaptureError, ModelError
 from otoscope.models import tap
 from otoscope.models.anatomy import Anatomy, Grid
 from otoscope.models.capture import Capture, Collector, Transform
@@ -19,6 +19,9 @@ from otoscope.models.families import Family, submodule
 from otoscope.models.frontends import RATE, Frontend, Wave
 from otoscope.models.view import Alone, expand, view_of
 from otoscope.speech.utterance import Utterance
+
+# Used in training only: absent from many published checkpoints, and without effect on what is examined.
+TRAINING_ONLY = ("masked_spec_embed",)
 
 
 class SpeechModel:
@@ -40,6 +43,8 @@ class SpeechModel:
         encoder = view_of(family.encoder(source)).eval()
         self.config: Any = encoder.config
         self._layers = _listed(encoder, family.layers)
+        if not self._layers:
+            raise ModelError(f"{name} has no layers", "Pass a model with at least one transformer layer.")
         self._convs = _listed(encoder, family.conv_layers)
         self._norm = submodule(encoder, family.norm_last) if family.has_norm_last(self.config) else None  # type: ignore[arg-type]
         attentions = [submodule(layer, family.attention) for layer in self._layers]
@@ -140,23 +145,18 @@ class SpeechModel:
             )
             for name in wanted
         }
-        last = f"layer.{self.anatomy.n_layers}"
-        finite: list[bool] = []
         self._n_samples = tuple(lengths)
-        inputs = {name: value.to(self.device) for name, value in self.frontend.inputs(samples).items()}
-        if "input_values" in inputs or "input_features" in inputs:
-            key = "input_values" if "input_values" in inputs else "input_features"
-            inputs[key] = inputs[key].to(next(self._encoder.parameters()).dtype)
+        inputs = {name: value.to(self.device) for name, value in self._inputs(samples).items()}
         with contextlib.ExitStack() as stack, torch.inference_mode():
             stack.enter_context(self._hooked(collectors))
             for one_tap in self._taps:
                 one_tap.observation = observation
             stack.callback(self._clear)
             out = self._encoder(**inputs)
-            finite.append(bool(torch.isfinite(out.last_hidden_state).all()))
-        if not all(finite):
+            finite = bool(torch.isfinite(out.last_hidden_state).all())
+        if not finite:
             raise CaptureError(
-                f"{self.name} gives values that are not finite for a batch with {utterances[0].id!r} (stream {last})",
+                f"{self.name} gives values that are not finite for a batch with {utterances[0].id!r}",
                 "Load the model in float32, and check its weights.",
             )
         gathered = {name: collector.stream(len(lengths)) for name, collector in collectors.items()}
@@ -167,6 +167,12 @@ class SpeechModel:
             tuple(utterances), tuple(samples), {name: stream for name, (stream, _) in gathered.items()},
             {name: counts for name, (_, counts) in gathered.items()}, grids, observation.results, observation.outside,
         )  # fmt: skip
+
+    def _inputs(self, samples: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
+        """The encoder's input, in the type of its weights."""
+        weights = next(self._encoder.parameters()).dtype
+        inputs = self.frontend.inputs(samples)
+        return {k: v.to(weights) if v.is_floating_point() else v for k, v in inputs.items()}
 
     def _clear(self) -> None:
         for one in self._taps:
@@ -208,27 +214,34 @@ class SpeechModel:
                 handle.remove()
 
     def fingerprint(self) -> str:
-        """SHA-256 over names, shapes and values of the encoder's weights, as hexadecimal digits."""
-        digest = hashlib.sha256()
+        """SHA-256 over the encoder's weights, its sizes and how its input is prepared, as hexadecimal digits."""
+        sizes = [
+            self.anatomy.family,
+            self.anatomy.heads,
+            self.anatomy.grid.hop,
+            sorted(self.frontend.description.items()),
+        ]
+        digest = hashlib.sha256(repr(sizes).encode())
         # Wrapped modules carry an extra step in their names, which is not the model's.
         state = {name.replace(".inner.", "."): value for name, value in self._encoder.state_dict().items()}
-        for name in sorted(state):
+        for name in sorted(name for name in state if not name.endswith(TRAINING_ONLY)):
             array = state[name].detach().cpu().contiguous()
             digest.update(f"{name}{tuple(array.shape)}{array.dtype}".encode())
             digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
-    def macs_per_second(self, seconds: float = 10.0) -> int | None:
-        """Multiply-accumulates for a second of speech, averaged over an utterance of `seconds`.
+    def macs_per_second(self) -> int | None:
+        """Multiply-accumulates for a second of speech, averaged over an utterance of 10 s or of the fixed input.
 
         Counted on a copy without data by PyTorch's own counter: convolutions, linear maps and attention.
         None where the counter cannot follow the model.
         """
+        seconds = self.frontend.usual_seconds
         samples = np.zeros(int(seconds * RATE), np.float32)
         try:
             blank = copy.deepcopy(self._encoder).to("meta")
             self._n_samples = (len(samples),)
-            inputs = {name: value.to("meta") for name, value in self.frontend.inputs([samples]).items()}
+            inputs = {name: value.to("meta") for name, value in self._inputs([samples]).items()}
             inputs.pop("attention_mask", None)
             with FlopCounterMode(display=False) as counter, torch.no_grad():
                 blank(**inputs)

@@ -20,6 +20,8 @@ from otoscope.models.reductions import Reduction
 NAME = "otoscope"
 TILE = 128  # rows a tile: 12 heads x 128 x 750 float32 are 4.6 MB, about what a core's cache holds
 
+_LOWEST = torch.finfo(torch.float32).min / 2  # with room for the rest of a score
+
 Reductions = Sequence[Callable[[], Reduction]]
 
 
@@ -89,6 +91,9 @@ def attend(
     """
     seen = tap.observation
     assert seen is not None
+    # In half precision the fused function keeps its scores in float32, and so does this one.
+    kept_type = query.dtype
+    query, key, value = query.float(), key.float(), value.float()
     context = query.new_zeros(query.shape[0], query.shape[2], query.shape[1], value.shape[-1])
     heads = query.shape[1]
     results = seen.results.setdefault(tap.layer, [])
@@ -121,7 +126,7 @@ def attend(
                 one.tile(first, scores, weights)
         results.append({one.name: one.finish() for one in sums})
         outside.append(lost / frames)
-    return context
+    return context.to(kept_type)
 
 
 def _registered(
@@ -150,7 +155,7 @@ def _registered(
     def bias(b: int, first: int, last: int) -> torch.Tensor | None:
         total = None
         if position_bias is not None:
-            total = position_bias[b if position_bias.shape[0] > 1 else 0, :, first:last, : attended[b]]
+            total = position_bias[b if position_bias.shape[0] > 1 else 0, :, first:last, : attended[b]].float()
         if attention_mask is not None:
             row = attention_mask[b if attention_mask.shape[0] > 1 else 0]
             # Padding masks hold beyond the attended keys only; what is left of them inside is added.
@@ -158,10 +163,9 @@ def _registered(
             if part.dtype == torch.bool:
                 if bool(part.all()):
                     return total
-                lowest = torch.finfo(query.dtype).min
-                part = torch.zeros(part.shape, dtype=query.dtype, device=part.device).masked_fill(~part, lowest)
-            # A score of minus infinity would make 0 * inf in the entropy.
-            part = part.clamp(min=torch.finfo(part.dtype).min)
+                part = torch.zeros(part.shape, device=part.device).masked_fill(~part, _LOWEST)
+            # A score of minus infinity would make 0 * inf in the entropy; this is as far below any other.
+            part = part.float().clamp(min=_LOWEST)
             total = part if total is None else total + part
         return total
 
@@ -193,7 +197,7 @@ def _wavlm_attention(
         attended = tap.observation.attended
 
         def bias(b: int, first: int, last: int) -> torch.Tensor:
-            return position[b, :, first:last, : attended[b]]
+            return position[b, :, first:last, : attended[b]].float()
 
         context = attend(tap, query, key, value, bias, module.scaling)
     return module.out_proj(context.reshape(batch, frames, width)), None

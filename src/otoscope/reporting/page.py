@@ -21,6 +21,38 @@ from otoscope.reporting.layers import layer_figure, layer_table
 from otoscope.reporting.values import Reportable, Row, finite, rows_by_measure
 
 
+def check_place(path: str | os.PathLike[str]) -> Path:
+    """Makes sure that a page may be written to a path; to be called before long work.
+
+    Returns:
+        The path, with links followed: the file that a link leads to is replaced, not the link.
+
+    Raises:
+        ResultError: the path is a folder or a device, or cannot be written.
+    """
+    try:
+        goal = Path(path).resolve()
+        if goal.is_dir():
+            raise ResultError(
+                f"The report cannot be written to {goal}: it is a folder",
+                "Name a file in that folder, report.html for example.",
+            )
+        if goal.exists() and not goal.is_file():
+            raise ResultError(
+                f"The report cannot be written to {goal}: it is no ordinary file",
+                "Name a file, report.html for example.",
+            )
+        there = next(parent for parent in goal.parents if parent.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise OSError(f"{there} is no folder that can be written to")
+    except (OSError, RuntimeError) as error:
+        raise ResultError(
+            f"The report cannot be written to {path}: {getattr(error, 'strerror', None) or error}",
+            "Name a file in a folder that you may write to.",
+        ) from error
+    return goal
+
+
 def write_report(diagnosis: Reportable, path: str | os.PathLike[str]) -> Path:
     """Writes the report of a diagnosis as one HTML page that loads nothing from anywhere.
 
@@ -37,12 +69,7 @@ def write_report(diagnosis: Reportable, path: str | os.PathLike[str]) -> Path:
     Raises:
         ResultError: the file cannot be written there.
     """
-    goal = Path(path)
-    if goal.is_dir():
-        raise ResultError(
-            f"The report cannot be written to {goal}: it is a folder",
-            "Name a file in that folder, report.html for example.",
-        )
+    goal = check_place(path)
     page = render_page(diagnosis)
     temporary = goal.with_name(f".{goal.name}.{os.getpid()}.tmp")
     try:

@@ -18,6 +18,9 @@ from otoscope.reporting.values import (
     stream_key,
 )
 
+MOST_REASONS = 3
+"""Of utterances that were left out, so many are named in the terminal."""
+
 MOST_LINES = 16
 """A table over more streams shows about so many, evenly spaced, and the best of each target."""
 
@@ -146,6 +149,9 @@ def _left_out(provenance: Mapping[str, Any]) -> list[str]:
     total = len(apart["utterances"]) + apart["more"]
     if total:
         noun = "utterance was" if total == 1 else "utterances were"
-        lines.append(f"{total} {noun} left out; the report names them.")
+        lines.append(f"{total} {noun} left out:")
+        lines += [f"{name}: {reason}" for name, reason in apart["utterances"][:MOST_REASONS]]
+        if total > MOST_REASONS:
+            lines.append(f"and {total - MOST_REASONS} more, which the saved result names.")
     lines += [f"{measure} was skipped: {reason}" for measure, reason in apart["skipped"]]
     return lines

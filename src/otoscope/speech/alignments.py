@@ -1,14 +1,10 @@
-"""Timed labels: TextGrid and CTM files, times made whole samples, small faults cut and large ones refused."""
+"""Timed labels: CTM files, times made whole samples, small faults cut and large ones refused."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from decimal import ROUND_FLOOR, Decimal, InvalidOperation
 from pathlib import Path
-
-from praatio.utilities import errors as praatio_errors
-from praatio.utilities import textgrid_io
 
 from otoscope.errors import AlignmentError
 from otoscope.speech.audio import FRAME, RATE
@@ -21,16 +17,11 @@ Times = list[tuple[int, int, str]]
 LONGEST = Decimal(10**9)
 """Times from here on, in seconds, are taken for mistakes."""
 
-TIER_NAMES = {
-    **dict.fromkeys(["phones", "phone", "phn", "segments", "mau"], "phone"),
-    **dict.fromkeys(["words", "word", "wrd", "ort", "ort-mau"], "word"),
-}
-"""Lower-case names of tiers in files, and what otoscope calls them."""
-
 NO_WORDS = frozenset(["", "sil", "sp", "spn", "nsn", "<eps>", "<sil>", "<unk>", "<p:>", "<p>", "#", "_"])
 """Labels (lower case) of word tiers that name no word."""
 
-_CURE = "Correct the alignment, or leave the utterance out with skip_bad=True (--skip-bad)."
+ALIGNMENT_CURE = "Correct the alignment, or leave the utterance out with skip_bad=True (--skip-bad)."
+"""What helps against most faults of an alignment."""
 
 
 def seconds_to_samples(seconds: str | int | float | Decimal) -> int:
@@ -47,9 +38,9 @@ def seconds_to_samples(seconds: str | int | float | Decimal) -> int:
     try:
         value = Decimal(str(seconds).strip())
     except InvalidOperation as error:
-        raise AlignmentError(f"{seconds!r} is not a time in seconds", _CURE) from error
+        raise AlignmentError(f"{seconds!r} is not a time in seconds", ALIGNMENT_CURE) from error
     if not value.is_finite() or not -LONGEST < value < LONGEST:
-        raise AlignmentError(f"{seconds!r} is not a time in seconds below {LONGEST}", _CURE)
+        raise AlignmentError(f"{seconds!r} is not a time in seconds below {LONGEST}", ALIGNMENT_CURE)
     return to_samples(value, RATE)
 
 
@@ -81,19 +72,19 @@ def tidy(times: Iterable[tuple[int, int, str]], n_samples: int, where: str) -> t
     for start, end, label in sorted(times):
         what = f"{where}: {label!r} from {start / RATE:.4f} to {end / RATE:.4f} s"
         if end < start:
-            raise AlignmentError(f"{what} ends before it starts", _CURE)
+            raise AlignmentError(f"{what} ends before it starts", ALIGNMENT_CURE)
         if start < -FRAME:
-            raise AlignmentError(f"{what} starts before the recording", _CURE)
+            raise AlignmentError(f"{what} starts before the recording", ALIGNMENT_CURE)
         if end - n_samples > FRAME:
             raise AlignmentError(
                 f"{what} runs {end - n_samples} samples past the end of the recording"
                 f" ({n_samples / RATE:.4f} s); {FRAME} are allowed",
-                f"Make sure that the alignment belongs to this recording. {_CURE}",
+                f"Make sure that the alignment belongs to this recording. {ALIGNMENT_CURE}",
             )
         if kept and min(end, last) - start > FRAME:
             raise AlignmentError(
                 f"{what} overlaps {kept[-1].label!r} by {min(end, last) - start} samples; {FRAME} are allowed",
-                _CURE,
+                ALIGNMENT_CURE,
             )
         new_start, new_end = max(start, last, 0), min(end, n_samples)
         cut += (new_start, new_end) != (start, end) or start == end
@@ -144,71 +135,6 @@ def build_tiers(
     return tiers, cut
 
 
-def read_textgrid(path: Path) -> dict[str, Times]:
-    """Reads the phone and word tiers of a Praat TextGrid (long, short or JSON; UTF-8 or UTF-16).
-
-    A tier counts by its name without regard to case, and without a speaker before " - " ("anna - words").
-
-    Args:
-        path: the file.
-
-    Returns:
-        Times by tier, "phone" and "word", in samples at 16 kHz.
-
-    Raises:
-        AlignmentError: the file cannot be read, has neither tier (names those it has), or has one twice.
-    """
-    try:
-        data = path.read_bytes()
-        encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-        text = data.decode(encoding)
-        tiers = textgrid_io.parseTextgridStr(text, includeEmptyIntervals=True)["tiers"]
-    except (
-        praatio_errors.PraatioException,
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-    ) as error:
-        raise AlignmentError(f"{path} cannot be read as a TextGrid: {error!r}", _CURE) from error
-    # The parser takes what is there; the sizes that the long format states tell whether the file broke off.
-    sizes = [int(n) for n in re.findall(r"^\s*(?:intervals|points): ?size ?= ?(\d+)", text, re.MULTILINE)]
-    number = re.search(r"^size ?= ?(\d+)", text, re.MULTILINE)
-    if number and (len(tiers) != int(number[1]) or sizes != [len(tier["entries"]) for tier in tiers]):
-        raise AlignmentError(f"{path} breaks off before the sizes that it states", f"Write it again. {_CURE}")
-    found: dict[str, Times] = {}
-    for tier in tiers:
-        name = tier_name(tier["name"])
-        if name is None or tier["class"] != "IntervalTier":
-            continue
-        if name in found:
-            raise AlignmentError(
-                f"{path} has more than one {name} tier",
-                "Keep one speaker's tiers in a TextGrid of their own.",
-            )
-        try:
-            found[name] = [(seconds_to_samples(s), seconds_to_samples(e), x) for s, e, x in tier["entries"]]
-        except AlignmentError as error:
-            raise AlignmentError(f"{path}, tier {tier['name']!r}: {error.problem}", error.cure) from None
-    if not found:
-        names = ", ".join(repr(tier["name"]) for tier in tiers) or "none at all"
-        raise AlignmentError(
-            f"{path} has no tier of phones or words; its tiers: {names}",
-            f"Rename its tiers; known names are {', '.join(TIER_NAMES)}.",
-        )
-    return found
-
-
-def tier_name(name: str) -> str | None:
-    """What otoscope calls a tier of a file: "phone", "word", or None for any other.
-
-    >>> tier_name("anna - Words"), tier_name("MAU"), tier_name("notes")
-    ('word', 'phone', None)
-    """
-    return TIER_NAMES.get(name.rsplit(" - ", 1)[-1].strip().lower())
-
-
 def read_ctm(path: Path) -> dict[str, dict[str, Times]]:
     """Reads a CTM file: lines of `utterance channel start duration label [confidence]`, times in seconds.
 
@@ -229,7 +155,7 @@ def read_ctm(path: Path) -> dict[str, dict[str, Times]]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeError) as error:
-        raise AlignmentError(f"{path} cannot be read: {error}", _CURE) from error
+        raise AlignmentError(f"{path} cannot be read: {error}", ALIGNMENT_CURE) from error
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith(";;"):
             continue
@@ -244,7 +170,9 @@ def read_ctm(path: Path) -> dict[str, dict[str, Times]]:
             start, end = Decimal(parts[2]), Decimal(parts[2]) + Decimal(parts[3])
             times = (seconds_to_samples(start), seconds_to_samples(end), parts[4])
         except (ArithmeticError, AlignmentError) as error:
-            raise AlignmentError(f"{path}, line {number} has a time that is no number: {line!r}", _CURE) from error
+            raise AlignmentError(
+                f"{path}, line {number} has a time that is no number: {line!r}", ALIGNMENT_CURE
+            ) from error
         found.setdefault(parts[0], []).append(times)
     stem = path.stem.lower()
     if "phone" in stem or "phn" in stem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import soxr
 from jaxtyping import Float32
 
 from otoscope.errors import AudioError
+from otoscope.speech.riff import missing_bytes
 
 RATE = 16_000
 """Samples per second of everything that otoscope computes on; all times are whole samples at this rate."""
@@ -28,6 +30,8 @@ AUDIO_SUFFIXES = frozenset(
     [".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".nist", ".ogg", ".opus", ".sph", ".w64", ".wav"]
 )
 """Lower-case file endings that are taken for recordings when a folder is searched."""
+
+_SKIP = "leave it out with skip_bad=True (--skip-bad)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,21 +84,69 @@ def probe(path: str | Path) -> AudioSource:
         The whole recording as a source.
 
     Raises:
-        AudioError: the file is missing, unreadable, empty or shorter than 25 ms.
+        AudioError: the file is missing, unreadable, empty, shorter than 25 ms or, for WAV, shorter than its
+            header says.
     """
     path = Path(path)
-    if not path.is_file():
-        raise AudioError(f"No recording at {path}", "Check the path, or remove the entry that names it.")
+    check_name(path)
+    try:
+        if not path.is_file():
+            raise AudioError(f"No recording at {path}", f"Check the path, remove the entry that names it, or {_SKIP}")
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise AudioError(f"{path} is empty (0 bytes)", f"Fetch it again, remove it, or {_SKIP}")
+            missing, there = missing_bytes(file)
+    except OSError as error:
+        raise _not_opened(path, error) from error
     try:
         info = soundfile.info(str(path))
     except (soundfile.SoundFileError, OSError, RuntimeError) as error:
         raise AudioError(
-            f"{path} cannot be read as audio: {error}",
-            "Convert it to FLAC or WAV, or leave it out with skip_bad=True (--skip-bad).",
+            f"{path} cannot be read as audio: {error}", f"Convert it to FLAC or WAV, or {_SKIP}"
         ) from error
     source = AudioSource(path, int(info.samplerate), 0, int(info.frames))
+    # As in `read_source`, what lacks less than a frame is taken for whole.
+    if missing and missing * source.frames * RATE >= FRAME * source.rate * there:
+        raise AudioError(
+            f"{path} breaks off after {there} of the {there + missing} bytes of sound that its header promises",
+            f"Fetch it again, or {_SKIP}",
+        )
     check_length(source.n_samples, str(path))
     return source
+
+
+def check_name(path: Path) -> None:
+    """Refuses names of files that cannot be handed to libsndfile.
+
+    A name that Python could not decode has placeholders (surrogates) for its bytes; no report could hold it.
+
+    Args:
+        path: the file.
+
+    Raises:
+        AudioError: the encoding of file names, which the locale sets, lacks a character of the path.
+    """
+    encoding = sys.getfilesystemencoding()
+    try:
+        str(path).encode(encoding)
+    except UnicodeEncodeError as error:
+        raise AudioError(
+            # As ASCII: where the name cannot be encoded, it often cannot be printed either.
+            f"{str(path)!a} cannot be opened: its name cannot be written in the locale's encoding ({encoding})",
+            f"Use a UTF-8 locale (export LC_ALL=C.UTF-8), rename the file, or {_SKIP}",
+        ) from error
+
+
+def _not_opened(path: Path, error: OSError) -> AudioError:
+    if isinstance(error, PermissionError):
+        return AudioError(
+            f"{path} may not be read: permission denied",
+            f"Allow yourself to read it and its folder (chmod u+r, for folders u+rx), or {_SKIP}",
+        )
+    name = str(path)
+    if len(name) > 200:
+        name = f"{name[:80]}...{name[-40:]} ({len(name)} characters)"
+    return AudioError(f"{name} cannot be opened: {error.strerror or error}", f"Correct the path, or {_SKIP}")
 
 
 def check_length(n_samples: int, where: str) -> None:
@@ -112,7 +164,7 @@ def check_length(n_samples: int, where: str) -> None:
     length = "is empty (0 samples)" if n_samples <= 0 else f"has only {n_samples} sample(s) at 16 kHz"
     raise AudioError(
         f"{where} {length}; {MIN_SAMPLES} (25 ms) are needed",
-        "Remove the recording, or leave it out with skip_bad=True (--skip-bad).",
+        f"Remove the recording, or {_SKIP}",
     )
 
 
@@ -128,6 +180,7 @@ def read_source(source: AudioSource) -> Recording:
     Raises:
         AudioError: the file cannot be read, breaks off before its header says, or holds NaN or infinity.
     """
+    check_name(source.path)
     try:
         data, rate = soundfile.read(
             str(source.path), frames=source.frames, start=source.start, dtype="float32", always_2d=True
@@ -135,7 +188,7 @@ def read_source(source: AudioSource) -> Recording:
     except (soundfile.SoundFileError, OSError, RuntimeError) as error:
         raise AudioError(
             f"{source.path} cannot be decoded: {error}",
-            "The file is damaged: fetch it again, or leave it out with skip_bad=True (--skip-bad).",
+            f"The file is damaged: fetch it again, or {_SKIP}",
         ) from error
     missing = source.frames - len(data)
     # Compressed formats may state a length that is off by a codec delay; more than a frame is a broken file.
@@ -143,7 +196,7 @@ def read_source(source: AudioSource) -> Recording:
         raise AudioError(
             f"{source.path} gives {len(data)} samples at {rate} Hz where its header promised"
             f" {source.frames} at {source.rate} Hz",
-            "The file is truncated or has changed: fetch it again, or leave it out with skip_bad=True.",
+            f"The file is truncated or has changed: fetch it again, or {_SKIP}",
         )
     return to_recording(data, source.rate, source.n_samples, str(source.path))
 
@@ -169,7 +222,7 @@ def to_recording(data: np.ndarray, rate: int, n_samples: int, where: str) -> Rec
         raise AudioError(
             f"{where} holds {int(data.size - finite.sum())} sample(s) that are NaN or infinite,"
             f" the first at {first / rate:.3f} s",
-            "Repair the recording, or leave it out with skip_bad=True (--skip-bad).",
+            f"Repair the recording, or {_SKIP}",
         )
     clipped = int(np.count_nonzero(np.abs(data) >= CLIPPED))
     mono = data[:, 0] if data.shape[1] == 1 else data.mean(axis=1)

@@ -7,18 +7,78 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, NoReturn
 
-from otoscope.errors import AlignmentError
-from otoscope.speech.alignments import Times, read_ctm, read_textgrid
+from otoscope.errors import AlignmentError, CorpusError
+from otoscope.speech.alignments import Times, read_ctm
+from otoscope.speech.textgrids import read_textgrid
 
 
 def walk(folder: Path) -> list[Path]:
-    """All files below a folder, sorted, without those in hidden folders or with hidden names."""
-    found = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(parent) / name for name in files if not name.startswith(".")]
+    """All files below a folder, sorted, without those in hidden folders or with hidden names.
+
+    Links to folders are followed, after all real folders, so that what can be reached both ways has its real
+    path; no folder is read twice. A link to a folder that it lies in is not followed.
+
+    Args:
+        folder: where to start; where there is no such folder, there are no files.
+
+    Raises:
+        CorpusError: a folder cannot be read.
+    """
+    found: list[Path] = []
+    seen: set[str] = set()
+    links = [str(folder)] if kind(folder) == "folder" else []
+    while links:
+        more: list[str] = []
+        for link in sorted(links):
+            for parent, folders, files in os.walk(link, onerror=refuse):
+                real = os.path.realpath(parent)
+                if real in seen:
+                    folders.clear()
+                    continue
+                seen.add(real)
+                folders[:] = sorted(name for name in folders if not name.startswith("."))
+                inside = [Path(parent) / name for name in folders]
+                more += [str(path) for path in inside if path.is_symlink() and not _above(path, real)]
+                found += [Path(parent) / name for name in files if not name.startswith(".")]
+        links = more
     return sorted(found)
+
+
+def _above(link: Path, real: str) -> bool:
+    """Whether a link in the folder `real` leads to that folder or one above it."""
+    return Path(real).is_relative_to(os.path.realpath(link))
+
+
+def refuse(error: OSError) -> NoReturn:
+    """Refuses a folder that cannot be read.
+
+    Raises:
+        CorpusError: always; names the folder.
+    """
+    raise CorpusError(
+        f"The folder {error.filename} cannot be read: {error.strerror or error}",
+        "Allow yourself to read and enter it (chmod u+rx), or move it out of the corpus.",
+    ) from error
+
+
+def kind(path: Path) -> Literal["folder", "file"] | None:
+    """What is at a path, or None where nothing is.
+
+    Raises:
+        CorpusError: that cannot be found out, for a folder above may not be entered.
+    """
+    try:
+        return "folder" if path.is_dir() else "file" if path.is_file() else None
+    except PermissionError as error:
+        raise CorpusError(
+            f"{path} cannot be reached: permission denied",
+            "Allow yourself to read and enter the folders above it (chmod u+rx), or choose another path.",
+        ) from error
+    except OSError:
+        # A name longer than names may be is the usual one: nothing can have it.
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +111,7 @@ class AlignmentFinder:
 
     Raises:
         AlignmentError: `given` does not exist or holds no alignments, or a CTM file cannot be read.
+        CorpusError: a folder of `given` cannot be read.
     """
 
     def __init__(self, folders: Iterable[list[Path]], given: Path | None, unique: frozenset[str]) -> None:
@@ -61,9 +122,10 @@ class AlignmentFinder:
         if given is None:
             self.indices = [_by_stem(files) for files in folders]
             return
-        if not given.exists():
+        what = kind(given)
+        if what is None:
             raise AlignmentError(f"No alignments at {given}", "Give a folder of TextGrids or a CTM file.")
-        files = [given] if given.is_file() else walk(given)
+        files = [given] if what == "file" else walk(given)
         self.indices = [_by_stem(files)]
         for path in files:
             if path.suffix.lower() == ".ctm":
@@ -93,7 +155,7 @@ class AlignmentFinder:
         if self.given is None:
             for suffix in (".TextGrid", ".textgrid"):
                 beside = audio.with_suffix(suffix)
-                if beside.is_file():
+                if kind(beside) == "file":
                     return Found(read_textgrid(beside), str(beside), True)
         for index in self.indices:
             for key in names:

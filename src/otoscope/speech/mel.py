@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
+from array_api_compat import is_torch_array
 from jaxtyping import Float, Float32
 
 from otoscope.errors import AudioError
@@ -23,7 +25,7 @@ TOP_DB = 80.0
 SMALLEST = 1e-5
 
 
-def log_mel(samples: np.ndarray) -> Float32[np.ndarray, "frames 80"]:
+def log_mel(samples: Any) -> Any:
     """Log-mel features with a hop of 10 ms.
 
     The signal is scaled to a peak of 0.999 and pre-emphasised, x[t] - 0.97 x[t-1]. Magnitudes (power 1) of a
@@ -35,17 +37,47 @@ def log_mel(samples: np.ndarray) -> Float32[np.ndarray, "frames 80"]:
     Source: the released code of Pasad, Chou and Livescu, 2021 (arXiv 2107.04734), experiment `cca_mel`.
 
     Args:
-        samples: 16 kHz mono, shape (n,), n at least 1.
+        samples: 16 kHz mono, a numpy array or torch tensor of real numbers, shape (n,), n at least 1.
 
     Returns:
-        Shape (1 + n // 160, 80); frame t is centred on sample 160 t. A silent signal gives -0.25 throughout.
+        float32, shape (1 + n // 160, 80); frame t is centred on sample 160 t. A silent signal gives -0.25
+        throughout. For a tensor, a tensor on its device; it is computed by numpy, without gradients.
 
     Raises:
-        AudioError: the array is not one-dimensional or is empty.
+        AudioError: the array is not one-dimensional, is empty, is not of real numbers, or holds NaN or infinity.
     """
+    if is_torch_array(samples):
+        import torch
+
+        # numpy has no bfloat16; complex numbers are left for `_signal` to refuse.
+        held = samples.detach().cpu()
+        held = held.float() if held.is_floating_point() else held
+        return torch.from_numpy(_features(_signal(held.numpy()))).to(samples.device)
+    return _features(_signal(np.asarray(samples)))
+
+
+def _signal(samples: np.ndarray) -> Float32[np.ndarray, " n"]:
+    """A copy of the samples, checked."""
     if samples.ndim != 1 or len(samples) == 0:
-        raise AudioError(f"Mel features of an array of shape {samples.shape}", "Give samples of shape (n,).")
-    signal = samples.astype(np.float32)
+        raise AudioError(
+            f"Mel features of an array of shape {samples.shape}",
+            "Give the samples of one channel of one utterance, shape (n,), at least one.",
+        )
+    if samples.dtype.kind not in "fiu":
+        raise AudioError(f"Mel features of an array of {samples.dtype}", "Give samples that are real numbers.")
+    with np.errstate(over="ignore"):
+        signal = samples.astype(np.float32)
+    finite = np.isfinite(signal)
+    if not finite.all():
+        raise AudioError(
+            f"Mel features of {int(len(signal) - finite.sum())} sample(s) that are NaN or infinite, the first"
+            f" at {int(np.argmin(finite)) / RATE:.3f} s",
+            "Repair the recording, or cut that part out.",
+        )
+    return signal
+
+
+def _features(signal: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, "frames 80"]:
     peak = np.abs(signal).max()
     if peak > 0:
         signal *= PEAK / peak

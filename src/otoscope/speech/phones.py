@@ -75,7 +75,7 @@ def fold_phone(label: str, phone_set: str | None = "arpabet39") -> str | None:
     if phone_set not in PHONE_SETS:
         raise AlignmentError(
             f"There is no phone set {phone_set!r}",
-            f"Choose one of {', '.join(PHONE_SETS)}, or None for labels as they stand.",
+            f"Choose one of {', '.join(PHONE_SETS)}, or None (--phone-set none) for labels as they stand.",
         )
     phone = re.sub(r"_[bies]$", "", plain.lower())
     if phone in SILENCES:
@@ -84,7 +84,7 @@ def fold_phone(label: str, phone_set: str | None = "arpabet39") -> str | None:
     if phone not in TIMIT_61:
         raise AlignmentError(
             f"{label!r} is not an ARPAbet phone (phone set {phone_set!r})",
-            "Pass phone_set=None to keep labels as they stand, or correct the alignment.",
+            "Pass phone_set=None (--phone-set none) to keep labels as they stand, or correct the alignment.",
         )
     if phone_set == "arpabet61":
         return phone

@@ -9,7 +9,7 @@ from otoscope.errors import AlignmentError, AudioError, CorpusError, OtoscopeErr
 from otoscope.speech.alignments import build_tiers, to_samples, within
 from otoscope.speech.audio import AUDIO_SUFFIXES, FRAME, RATE, AudioSource, check_length, probe
 from otoscope.speech.corpus import Corpus, LeftOut
-from otoscope.speech.finding import AlignmentFinder, walk
+from otoscope.speech.finding import AlignmentFinder, kind, refuse, walk
 from otoscope.speech.layouts import Entry, Listing, list_folder, list_manifest
 from otoscope.speech.phones import PHONE_SETS
 from otoscope.speech.utterance import Interval, Utterance
@@ -49,7 +49,8 @@ def read_corpus(
         or ends in them.
 
     Raises:
-        CorpusError: there is no corpus here, a manifest line is bad, or two utterances have the same id.
+        CorpusError: there is no corpus here, a folder cannot be read, a manifest line is bad, or two
+            utterances have the same id.
         AudioError: a recording is missing, unreadable, empty or shorter than 25 ms.
         TranscriptError: a transcript cannot be read, or stands without a recording.
         AlignmentError: times overlap or run past the end by more than a frame (320 samples), a label is not
@@ -58,7 +59,7 @@ def read_corpus(
     if phone_set is not None and phone_set not in PHONE_SETS:
         raise AlignmentError(
             f"There is no phone set {phone_set!r}",
-            f"Choose one of {', '.join(PHONE_SETS)}, or None for labels as they stand.",
+            f"Choose one of {', '.join(PHONE_SETS)}, or None (--phone-set none) for labels as they stand.",
         )
     root = Path(path).expanduser().resolve()
     given = None if alignments is None else Path(alignments).expanduser().resolve()
@@ -85,7 +86,7 @@ def read_corpus(
             named = _at(entry, error)
             if not skip_bad:
                 raise named from error
-            left_out.append(LeftOut(entry.id, str(named)))
+            left_out.append(LeftOut(_printable(entry.id), str(named)))
             continue
         counts["cut_intervals"] += cut
         counts["straddling_intervals"] += dropped
@@ -106,7 +107,8 @@ def read_corpus(
 
 def _list(root: Path) -> tuple[Listing, list[list[Path]], Path]:
     """The listing of a path, the lists of files to search for alignments, and the corpus's folder."""
-    if root.is_dir():
+    what = kind(root)
+    if what == "folder":
         files = walk(root)
         if not any(path.suffix.lower() in AUDIO_SUFFIXES for path in files):
             manifests = [path.name for path in files if path.suffix.lower() in MANIFEST_SUFFIXES]
@@ -116,7 +118,7 @@ def _list(root: Path) -> tuple[Listing, list[list[Path]], Path]:
                 f"Give a folder with recordings, or a JSON-lines manifest.{hint}",
             )
         return list_folder(root, files), [files, walk(root.parent / "alignments")], root
-    if not root.is_file():
+    if what is None:
         raise CorpusError(f"No corpus at {root}", "Check the path: give a folder, a manifest or a recording.")
     if root.suffix.lower() in MANIFEST_SUFFIXES:
         folder = root.parent
@@ -124,13 +126,20 @@ def _list(root: Path) -> tuple[Listing, list[list[Path]], Path]:
         return list_manifest(root), folders, folder
     if root.suffix.lower() in AUDIO_SUFFIXES:
         # Listed with its folder for the transcript and speaker; what is wrong with its neighbours is ignored.
-        members = [path for path in sorted(root.parent.iterdir()) if path == root or not _is_audio(path)]
+        members = [path for path in _siblings(root) if path == root or not _is_audio(path)]
         listing = list_folder(root.parent, [path for path in members if path.is_file()])
         return Listing(listing.entries, ()), [], root.parent
     raise CorpusError(
         f"{root} is neither a manifest ({', '.join(MANIFEST_SUFFIXES)}) nor a recording",
-        f"Recordings end in {', '.join(sorted(AUDIO_SUFFIXES))}.",
+        f"Give a folder, a manifest or a recording; recordings end in {', '.join(sorted(AUDIO_SUFFIXES))}.",
     )
+
+
+def _siblings(path: Path) -> list[Path]:
+    try:
+        return sorted(path.parent.iterdir())
+    except OSError as error:
+        refuse(error)
 
 
 def _is_audio(path: Path) -> bool:
@@ -147,7 +156,7 @@ def _stretch(source: AudioSource, entry: Entry) -> AudioSource:
         raise AudioError(
             f"{entry.path} is {source.frames / source.rate:.4f} s long; the stretch from {entry.offset} s"
             f" to {end / source.rate:.4f} s runs past its end",
-            "Correct offset and duration in the manifest.",
+            "Correct offset and duration in the manifest, or leave it out with skip_bad=True (--skip-bad).",
         )
     end = min(end, source.frames)
     stretch = replace(source, start=start, frames=end - start)
@@ -176,6 +185,11 @@ def _tiers(
             dropped += n
     tiers, cut = build_tiers(raw, source.n_samples, found.where, phone_set)
     return tiers, cut, dropped
+
+
+def _printable(name: str) -> str:
+    """A name as UTF-8 can hold it: bytes of a file name that were not decoded are spelt out."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _at(entry: Entry, error: OtoscopeError) -> OtoscopeError:

@@ -160,3 +160,27 @@ def test_uniform_attention_through_a_real_forward_pass():
         )
         expected = -(t**2 - 1) / (3 * t**2)
         assert torch.allclose(Diagonality().observe(one), torch.full((4,), expected, dtype=torch.float64), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [np.float16, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("t", [50, 600])
+def test_maps_in_half_precision(kind, t):
+    maps = np.full((t, t), 1 / t)
+    maps = maps.astype(kind) if kind is np.float16 else torch.tensor(maps).to(kind)
+    assert float(F.globalness(maps)) == pytest.approx(math.log(t), rel=0.02)
+    assert float(F.verticality(maps)) == pytest.approx(-math.log(t), rel=0.02)
+    assert float(F.diagonality(maps)) == pytest.approx(-1 / 3, rel=0.02)
+    assert float(F.relative_profile(maps).sum()) == pytest.approx(1, rel=0.02)
+
+
+def test_lists_are_no_maps():
+    for function in (F.globalness, F.verticality, F.diagonality, F.head_information, F.relative_profile):
+        with pytest.raises(MeasureError, match="are a list"):
+            function([[1.0]])
+
+
+def test_gradients_flow_through_the_pure_functions():
+    maps = torch.softmax(torch.randn(2, 6, 6, dtype=torch.float64), -1).requires_grad_()
+    for function in (F.globalness, F.verticality, F.diagonality, F.relative_profile):
+        function(maps).sum().backward(retain_graph=True)
+        assert torch.isfinite(maps.grad).all()

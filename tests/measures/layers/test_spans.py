@@ -80,3 +80,27 @@ def test_an_utterance_without_frames_is_refused():
     for spans in (word_spans, phone_spans):
         with pytest.raises(MeasureError, match="without frames"):
             one(spans, 0, 100, frames=0)
+
+
+@given(st.integers(0, 40_000), st.integers(1, 12_000), st.sampled_from([320, 1280]))
+def test_centred_frames_are_those_whose_centres_lie_in_the_segment(start, length, hop):
+    end = start + length
+    first, last = (int(x[0]) for x in word_spans(np.array([start]), np.array([end]), hop, 10_000, True))
+    inside = [t for t in range(end // hop + 2) if start <= t * hop < end]
+    if inside:
+        assert list(range(first, last)) == inside
+    else:
+        middle = (start + end) / 2
+        assert last == first + 1
+        assert abs(first * hop - middle) == min(abs(t * hop - middle) for t in range(end // hop + 2))
+
+
+@pytest.mark.parametrize("hop", [320, 1280])
+@pytest.mark.parametrize("spans", [word_spans, phone_spans])
+def test_centred_spans_lie_on_their_segments_on_average(spans, hop):
+    """Over segments at all places the middle of the frames is the middle of the segment, to a twentieth of a hop."""
+    starts = np.arange(0, 64_000, 37)
+    ends = starts + 1337
+    first, last = spans(starts, ends, hop, 10_000, True)
+    centres = (first + last - 1) / 2 * hop
+    assert abs((centres - (starts + ends) / 2).mean()) < hop / 20

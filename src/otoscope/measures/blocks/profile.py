@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from otoscope.errors import StateError
+from otoscope.errors import MeasureError, StateError
 from otoscope.measures.heads.maps import checked_maps
 from otoscope.measures.measure import Measure, Result, Row
 from otoscope.models.reductions import OffsetMean
@@ -35,13 +35,20 @@ def relative_profile(maps: Any, reach: int = REACH) -> Any:
         (..., 2 * reach + 3): all below -reach, -reach ... reach, all above reach; sums to one.
 
     Raises:
-        MeasureError: another shape, or rows that do not sum to one.
+        MeasureError: another shape, rows that do not sum to one, or a negative reach.
     """
     xp, maps = checked_maps(maps)
+    if reach < 0:
+        raise MeasureError(
+            f"A reach of {reach} frames", "Give the largest offset that has a bin of its own, 0 or more."
+        )
     frames = maps.shape[-1]
-    rows = maps if isinstance(maps, np.ndarray) else maps.detach().cpu().numpy()
-    mass = [np.trace(rows, d, -2, -1) / frames for d in range(1 - frames, frames)]
-    return xp.asarray(_binned(np.stack(mass, -1), reach))
+    mass = [xp.linalg.trace(maps, offset=d) / frames for d in range(1 - frames, frames)]
+    near = min(reach, frames - 1)
+    bins = {d: mass[frames - 1 + d] for d in range(-near, near + 1)}
+    zero = xp.zeros_like(mass[0])
+    below, above = sum(mass[: frames - 1 - near], zero), sum(mass[frames + near :], zero)
+    return xp.stack([below, *(bins.get(d, zero) for d in range(-reach, reach + 1)), above], axis=-1)
 
 
 def uniform_profile(frames: int, reach: int = REACH) -> np.ndarray:

@@ -221,11 +221,11 @@ class CCA(Measure):
             labels = np.concatenate([segments[i].labels for i in inside])
             permuted = np.concatenate([segments[i].permuted for i in inside])
             for stream in self._streams:
-                hop, lengths = capture.grids[stream].hop, capture.lengths[stream]
+                grid, lengths = capture.grids[stream], capture.lengths[stream]
                 means = [
                     span_means(
                         _rows(capture.streams[stream], i, lengths[i]),
-                        *spans(segments[i].starts, segments[i].ends, hop, lengths[i]),
+                        *spans(segments[i].starts, segments[i].ends, grid.hop, lengths[i], grid.offset < 0),
                     )
                     for i in inside
                 ]

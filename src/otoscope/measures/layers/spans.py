@@ -10,15 +10,20 @@ from otoscope.errors import MeasureError
 
 
 def word_spans(
-    starts: Int[np.ndarray, " n"], ends: Int[np.ndarray, " n"], hop: int, frames: int
+    starts: Int[np.ndarray, " n"], ends: Int[np.ndarray, " n"], hop: int, frames: int, centred: bool = False
 ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
     """Frames that segments touch: floor(start / hop) to ceil(end / hop), in whole samples.
+
+    That is the rule of Pasad et al. (2021) for frames that begin at multiples of the hop. Where frames are centred
+    on them (Whisper, Parakeet) it would always take a frame from before the segment; there those frames count
+    whose centres lie in the segment, or the one nearest to its middle where there is none.
 
     Args:
         starts: first samples.
         ends: one past the last samples.
         hop: samples from one frame to the next.
         frames: frames of the utterance; spans are clipped to them.
+        centred: frame t is centred on sample t * hop, rather than beginning near it.
 
     Returns:
         First frame and one past the last frame of each segment; at least one frame each.
@@ -31,23 +36,24 @@ def word_spans(
     """
     if frames < 1:
         raise MeasureError("An utterance without frames has no segments", "Leave out the utterance.")
-    first, last = starts // hop, -(-ends // hop)
+    first, last, _ = _touched(starts, ends, hop, centred)
     return _clipped(first, last, frames)
 
 
 def phone_spans(
-    starts: Int[np.ndarray, " n"], ends: Int[np.ndarray, " n"], hop: int, frames: int
+    starts: Int[np.ndarray, " n"], ends: Int[np.ndarray, " n"], hop: int, frames: int, centred: bool = False
 ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
     """The middle frames of segments, where a phone is least coloured by its neighbours.
 
-    Of the frames a..b-1 that a segment touches, floor((b - a + 1) / 3) are dropped on each side; where none
-    are left the middle one stays (Pasad et al. 2021, released code).
+    Of the frames a..b-1 that a segment touches (see `word_spans`), floor((b - a + 1) / 3) are dropped on each side;
+    where none are left the middle one stays (Pasad et al. 2021, released code).
 
     Args:
         starts: first samples.
         ends: one past the last samples.
         hop: samples from one frame to the next.
         frames: frames of the utterance; spans are clipped to them.
+        centred: frame t is centred on sample t * hop, rather than beginning near it.
 
     Returns:
         First frame and one past the last frame of each segment; at least one frame each.
@@ -60,12 +66,24 @@ def phone_spans(
     """
     if frames < 1:
         raise MeasureError("An utterance without frames has no segments", "Leave out the utterance.")
-    first, last = starts // hop, -(-ends // hop)
-    middle = (first + last) // 2
+    first, last, middle = _touched(starts, ends, hop, centred)
     dropped = (last - first + 1) // 3
     inner, outer = first + dropped, last - dropped
     empty = inner >= outer
     return _clipped(np.where(empty, middle, inner), np.where(empty, middle + 1, outer), frames)
+
+
+def _touched(
+    starts: np.ndarray, ends: np.ndarray, hop: int, centred: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """First frame, one past the last, and the middle one."""
+    if not centred:
+        first, last = starts // hop, -(-ends // hop)
+        return first, last, (first + last) // 2
+    first, last = -(-starts // hop), -(-ends // hop)
+    middle = (starts + ends + hop) // (2 * hop)  # the nearest frame to the segment's middle
+    none = first >= last
+    return np.where(none, middle, first), np.where(none, middle + 1, last), middle
 
 
 def _clipped(first: np.ndarray, last: np.ndarray, frames: int) -> tuple[np.ndarray, np.ndarray]:
