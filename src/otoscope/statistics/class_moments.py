@@ -23,7 +23,8 @@ class ClassMoments:
     def __init__(self, folds: int, classes: int, width: int) -> None:
         self.folds, self.classes, self.width = folds, classes, width
         self.counts = np.zeros((folds, classes))
-        self.sums = np.zeros((folds, classes, width))
+        # Written at once, so that memory is taken up here and not as labels are first seen.
+        self.sums = np.full((folds, classes, width), 0.0)
 
     def update(self, fold: int, x: np.ndarray, labels: np.ndarray) -> None:
         """Adds rows with their classes to a fold.

@@ -94,8 +94,9 @@ class Moments:
         self.n = np.zeros(folds)
         self.mean_x = np.zeros((folds, width))
         self.mean_y = np.zeros((folds, targets))
-        self._sxx = np.zeros((folds, width * (width + 1) // 2))
-        self._sxy = np.zeros((folds, width, targets))
+        # Written at once rather than left to np.zeros, whose pages would be taken up only as folds are first seen.
+        self._sxx = np.full((folds, width * (width + 1) // 2), 0.0)
+        self._sxy = np.full((folds, width, targets), 0.0)
         self._syy = np.zeros((folds, targets, targets))
 
     def update(self, fold: int, x: np.ndarray, y: np.ndarray | None = None) -> None:
