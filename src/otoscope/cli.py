@@ -157,12 +157,14 @@ def diagnose(
         diagnosis = run(
             ready, speech, measures, seed, skip_bad=skip_bad, batch_seconds=batch_seconds, progress=progress
         )
-    if as_json:
-        _print_json(diagnosis, output=None if output is None else str(output))
-    else:
-        _summary(diagnosis, console)
-    if output is not None:
-        diagnosis.save(output)
+    try:  # saved before it is printed, lest a closed pipe lose it; and printed even where it cannot be saved
+        if output is not None:
+            diagnosis.save(output)
+    finally:
+        if as_json:
+            _print_json(diagnosis, output=None if output is None else str(output))
+        else:
+            _summary(diagnosis, console)
     if output is not None and not as_json:
         console.print(
             f"\nSaved in [bold]{output}[/bold]. Next: [bold]otoscope report {output} -o report.html[/bold]",
@@ -186,9 +188,7 @@ def report(diagnosis: Path, *, output: Output = Path("report.html")) -> None:
         Where the page goes.
     """
     from otoscope.diagnosis.result import Diagnosis
-    from otoscope.reporting import check_place
 
-    check_place(output or Path("report.html"))
     path = _write_report(Diagnosis.load(diagnosis), output or Path("report.html"))
     Console().print(f"Report: [bold]{path}[/bold]", highlight=False)
 

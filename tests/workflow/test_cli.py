@@ -134,6 +134,28 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(place, tmp_pa
         assert str(tmp_path) in done.stderr
 
 
+def test_a_closed_pipe_does_not_lose_the_result(place, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "otoscope.cli",
+        "diagnose",
+        place / "model",
+        place / "speech",
+        "-m",
+        "heads",
+        "--json",
+    ]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [*map(str, command), "-o", str(tmp_path / "d")], stdout=writer, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writer)
+    assert b"Traceback" not in done.stderr
+    assert Diagnosis.load(tmp_path / "d").table.height
+
+
 def test_reasons_of_what_was_left_out_are_shown(place, tmp_path):
     corpus = tmp_path / "speech"
     write_corpus(small_speech(), corpus)
