@@ -25,11 +25,11 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)       ## diagnose the embedded model on the embedded speech; writes report.html
 	$(BIN)/otoscope demo -o report.html
 
-test: $(STAMP)       ## the fast tests
-	$(BIN)/python -m pytest
+test: $(STAMP)       ## the fast tests, on two cores
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: $(STAMP)   ## all tests, the slow ones too
-	$(BIN)/python -m pytest -m 'slow or not slow'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'slow or not slow'
 
 check: $(STAMP)      ## ruff, types, direction of imports, documentation of public names
 	$(BIN)/ruff check src tests recipes benchmarks
@@ -41,7 +41,7 @@ check: $(STAMP)      ## ruff, types, direction of imports, documentation of publ
 benchmarks: $(STAMP) ## time and memory of the pass, as ratios within one run
 	$(BIN)/python -m benchmarks
 
-embedded: $(STAMP)   ## make the embedded model and speech anew (espeak-ng, flite; about an hour)
+embedded: $(STAMP)   ## make the embedded models and speech anew (espeak-ng, flite; an hour and a half on two cores)
 	$(BIN)/python -m recipes.embedded
 
 clean:               ## remove the environment and the caches

@@ -1,63 +1,64 @@
-"""One command: renders the speech, trains the model, examines it, and writes src/otoscope/embedded.
+"""One command: renders the speech, trains the family, installs it in src/otoscope/embedded and examines it.
 
     python -m recipes.embedded
 
-Needs espeak-ng and flite. About three minutes of rendering and an hour of training on one core.
+Needs espeak-ng and flite. Rendering takes five minutes on two cores; training two models about an hour each on a core
+of its own. An interrupted run goes on where it stopped.
 """
 
 import argparse
-import json
-from dataclasses import asdict
+import os
+import subprocess
+import sys
 from pathlib import Path
 
-import torch
-
-from recipes.embedded.examination import examine
-from recipes.embedded.installing import install_exam, install_model
-from recipes.embedded.speech import render
-from recipes.embedded.training import Settings, make_model, train
+from otoscope.workflow import synthesise
+from recipes.embedded.examination import write_outcome
+from recipes.embedded.installing import EMBEDDED, install_models, install_speech
+from recipes.embedded.stages import COMMON, FAMILY, train_one
+from recipes.embedded.telling import tell
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def main() -> None:
-    defaults = Settings()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=defaults.steps)
-    parser.add_argument("--seed", type=int, default=defaults.seed)
-    parser.add_argument("--heads", type=int, default=defaults.heads)
-    parser.add_argument("--layers", type=int, default=defaults.layers)
-    parser.add_argument("--position-kernel", type=int, default=defaults.position_kernel)
-    parser.add_argument("--mask", type=float, default=defaults.mask)
-    parser.add_argument("--espeak-sentences", type=int, default=8000)
-    parser.add_argument("--flite-sentences", type=int, default=2000)
-    parser.add_argument("--exam-seconds", type=float, default=360)
-    parser.add_argument("--work", type=Path, default=ROOT / "work" / "embedded", help="rendered speech, log, weights")
-    parser.add_argument("--output", type=Path, default=ROOT / "src" / "otoscope" / "embedded")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)  # a second thread gains little at this size, and loses much where the machine is shared
-    settings = Settings(
-        steps=arguments.steps, seed=arguments.seed, heads=arguments.heads, layers=arguments.layers,
-        position_kernel=arguments.position_kernel, mask=arguments.mask,
-    )  # fmt: skip
-    splits = render(
-        arguments.work,
-        arguments.espeak_sentences,
-        arguments.flite_sentences,
-        arguments.exam_seconds,
-        arguments.seed,
+    parser.add_argument(
+        "--hours", type=float, default=10.0, help="of speech for pre-training; 0.8 of it beside it for fine-tuning"
     )
-    model = make_model(settings)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    print(f"{model.num_parameters() / 1e6:.2f} million parameters, {len(splits['train'])} sentences", flush=True)
-    install_model(model, arguments.output / "initial")
-    train(model, splits["train"], splits["dev"], settings, arguments.work / "log.jsonl")
-    model = model.half().float()  # what is examined is what is stored
-    outcome = {"settings": asdict(settings), **examine(model, splits)}
-    install_model(model, arguments.output / "model")
-    install_exam(splits["exam"], arguments.output / "exam")
-    (arguments.output / "outcome.json").write_text(json.dumps(outcome, indent=1) + "\n")
-    print(json.dumps(outcome, indent=1))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="of the numbers of steps; above 1 where there is a GPU"
+    )
+    parser.add_argument("--work", type=Path, default=ROOT / "work" / "embedded", help="rendered speech, logs, models")
+    parser.add_argument("--output", type=Path, default=EMBEDDED, help="examined only where it is the default")
+    parser.add_argument("--only", choices=FAMILY, help="train this model alone, and install nothing")
+    arguments = parser.parse_args()
+    speech, common = arguments.work / "speech", arguments.work / "common"
+    if arguments.only:
+        train_one(arguments.only, speech, common, arguments.work, arguments.scale, arguments.seed)
+        return
+    synthesise(speech, arguments.hours, arguments.seed)
+    synthesise(common, 0.8 * arguments.hours, arguments.seed, common=COMMON)
+    began = [_beside(name, arguments) for name in FAMILY]
+    failed = [name for name, process in zip(FAMILY, began, strict=True) if process.wait()]
+    if failed:
+        raise SystemExit(f"Training {failed[0]} failed; see {arguments.work / failed[0]}.log")
+    install_speech(common, arguments.output)
+    install_models(arguments.work, arguments.scale, arguments.output)
+    if arguments.output == EMBEDDED:
+        tell(ROOT / "docs" / "embedded.md", write_outcome(EMBEDDED / "outcome.json"))
+    print(f"Installed in {arguments.output}")
+
+
+def _beside(name: str, arguments: argparse.Namespace) -> subprocess.Popen[bytes]:
+    """Trains a model in a process of its own, on one core, its log beside the speech."""
+    command = [
+        sys.executable, "-m", "recipes.embedded", "--only", name, "--work", str(arguments.work),
+        "--scale", str(arguments.scale), "--seed", str(arguments.seed),
+    ]  # fmt: skip
+    with (arguments.work / f"{name}.log").open("a") as log:
+        return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=log, stderr=log)
 
 
 if __name__ == "__main__":

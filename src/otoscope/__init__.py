@@ -5,7 +5,7 @@
 >>> corpus = oto.read_corpus("embedded")
 >>> diagnosis = oto.diagnose(model, corpus, measures=["globalness"])
 >>> diagnosis.table.height
-36
+32
 """
 
 from importlib import import_module
@@ -22,8 +22,12 @@ if TYPE_CHECKING:
     from otoscope.speech.utterance import Interval as Interval
     from otoscope.speech.utterance import Utterance as Utterance
     from otoscope.workflow import diagnose as diagnose
+    from otoscope.workflow import evaluate as evaluate
+    from otoscope.workflow import finetune as finetune
+    from otoscope.workflow import pretrain as pretrain
     from otoscope.workflow import read_corpus as read_corpus
     from otoscope.workflow import report as report
+    from otoscope.workflow import synthesise as synthesise
 
 # Where each public name lives; nothing is imported before it is used, so that `import otoscope` is quick.
 _PLACES = {
@@ -34,10 +38,14 @@ _PLACES = {
     "SpeechModel": "otoscope.models.model",
     "Utterance": "otoscope.speech.utterance",
     "diagnose": "otoscope.workflow",
+    "evaluate": "otoscope.workflow",
+    "finetune": "otoscope.workflow",
     "functional": "",
     "load": "otoscope.workflow",
+    "pretrain": "otoscope.workflow",
     "read_corpus": "otoscope.workflow",
     "report": "otoscope.workflow",
+    "synthesise": "otoscope.workflow",
 }
 
 __all__ = [*sorted(_PLACES), "__version__"]

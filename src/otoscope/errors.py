@@ -51,6 +51,22 @@ class CaptureError(ModelError):
     """What a forward pass gave is not what the anatomy promises."""
 
 
+class HeadError(ModelError):
+    """A model lacks the head that is asked for."""
+
+
+class VocabularyError(ModelError):
+    """A CTC head has no vocabulary, one that does not fit it, or none for a character of a transcript."""
+
+
+class SurgeryError(ModelError):
+    """An edit names nothing that the model has, does not fit it, or would change nothing."""
+
+
+class EvaluationError(OtoscopeError):
+    """An evaluation cannot give a number here that would be right."""
+
+
 class MeasureError(OtoscopeError):
     """A measure cannot give a number here that would be right."""
 
@@ -61,6 +77,10 @@ class StateError(OtoscopeError):
 
 class ResultError(OtoscopeError):
     """A saved diagnosis cannot be read or written."""
+
+
+class TrainingError(OtoscopeError):
+    """A training cannot start, go on or store its result."""
 
 
 class MissingPackageError(OtoscopeError, ImportError):

@@ -146,7 +146,7 @@ def test_pruned_layers_leave_gaps_in_the_grid() -> None:
     assert figure is not None
     assert figure.data[0]["y"] == [1, 3]
     assert figure.data[0]["z"] == [[-0.1, None, None, -0.1], [None, pytest.approx(-0.3), None, None]]
-    assert figure.data[0]["text"][0] == ["1.0", None, None, "1.3"]
+    assert figure.data[0]["text"][0] == ["1.0", "", "", "1.3"]
 
 
 def test_one_grid_is_shown_and_only_the_first_holds_the_words() -> None:

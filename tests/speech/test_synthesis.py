@@ -87,6 +87,33 @@ def test_flite_says_all_words_with_their_phones(voice):
     check(Flite().say(SENTENCE, voice, 1.1), SENTENCE.split())
 
 
+def fundamental(samples):
+    """The median of the fundamental frequency, Hz, where one is plain, by autocorrelation."""
+    found = []
+    for start in range(0, len(samples) - 640, 160):
+        frame = samples[start : start + 640] - samples[start : start + 640].mean()
+        if np.sqrt(np.mean(np.square(frame))) > 0.02:
+            correlation = np.correlate(frame, frame, "full")[639:]
+            lag = 46 + int(np.argmax(correlation[46:267]))  # 60 to 350 Hz
+            if correlation[lag] > 0.6 * correlation[0]:
+                found.append(16000 / lag)
+    return np.median(found)
+
+
+@flite
+@pytest.mark.parametrize("voice", ["slt", "awb"])
+def test_flite_shifts_the_pitch_and_keeps_the_times(voice):
+    usual, high = Flite().say(SENTENCE, voice), Flite().say(SENTENCE, voice, shift=1.25)
+    assert fundamental(high.samples) / fundamental(usual.samples) == pytest.approx(1.25, abs=0.07)
+    assert high.words == usual.words
+
+
+@flite
+def test_a_voice_without_a_pitch_to_shift_says_so():
+    with pytest.raises(SpeechError, match="'rms' cannot change its pitch"):
+        Flite().say(SENTENCE, "rms", shift=1.1)
+
+
 def test_absent_synthesisers_name_their_package(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(MissingPackageError, match="apt-get install flite"):
@@ -102,6 +129,7 @@ def test_phones_of_accents():
     assert to_arpabet("A@") == ("aa", "r")
     assert to_arpabet("A@", rhotic=False) == ("aa",)
     assert to_arpabet("n-") == ("ah", "n")
+    assert to_arpabet("t2") == ("t",)
     with pytest.raises(SpeechError, match="no ARPAbet name"):
         to_arpabet("#!")
 

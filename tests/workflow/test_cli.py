@@ -8,18 +8,11 @@ import sys
 import pytest
 
 from otoscope.diagnosis import CATALOGUE, Diagnosis
-from otoscope.embedded import EXAM, MODEL
+from otoscope.embedded import MODELS, SPEECH
 from otoscope.speech import write_corpus
 from tests.diagnosis.small_speech import small_speech
 from tests.models.small import CASES
-
-
-def otoscope(*arguments, **settings):
-    environment = {**os.environ, "COLUMNS": "100", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", **settings}
-    return subprocess.run(
-        [sys.executable, "-m", "otoscope.cli", *map(str, arguments)], capture_output=True, text=True, env=environment,
-        check=False,
-    )  # fmt: skip
+from tests.workflow.program import otoscope
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +131,7 @@ def test_a_closed_pipe_does_not_lose_the_result(place, tmp_path):
     command = [
         sys.executable,
         "-m",
-        "otoscope.cli",
+        "otoscope",
         "diagnose",
         place / "model",
         place / "speech",
@@ -167,8 +160,8 @@ def test_reasons_of_what_was_left_out_are_shown(place, tmp_path):
 
 
 def test_the_demo(tmp_path):
-    assert MODEL.exists()
-    assert EXAM.exists()
+    assert MODELS["embedded"].exists()
+    assert SPEECH["embedded"].exists()
     done = otoscope("demo", "-o", tmp_path / "report.html")
     assert done.returncode == 0, done.stderr
     assert "Phones are best read at layer" in done.stdout

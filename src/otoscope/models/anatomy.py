@@ -31,6 +31,8 @@ class Anatomy:
         widths: dimensions of each stream.
         grids: time grid of each stream.
         heads: heads of each layer, layer 1 first.
+        head_names: numbers that each layer's heads have in the original model, in the order of the tensors; an edited
+            model may have lost some. By default 0, 1, ...
     """
 
     family: str
@@ -38,6 +40,11 @@ class Anatomy:
     widths: Mapping[str, int]
     grids: Mapping[str, Grid]
     heads: tuple[int, ...]
+    head_names: tuple[tuple[int, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.head_names:
+            object.__setattr__(self, "head_names", tuple(tuple(range(count)) for count in self.heads))
 
     @property
     def n_layers(self) -> int:

@@ -28,6 +28,12 @@ class Family:
         alone: modules that mix frames before attention masks padding, and so must see each utterance by itself.
         own_attention: attention that does not go through transformers' registry ("wavlm"), or None.
         size_names: configuration names of width, heads and layers.
+        position_tensors: parameters of the attention module that hold something for every head beside the
+            projections, with the axis along which heads lie.
+        feed_forwards: the feed-forward branches within a layer, in order; the modules of each, of which the last gives
+            what is added to the residual stream (in Conformers, half of it).
+        convolution: the convolution branch within a layer, or None.
+        ctc_head: the CTC head, seen from a model of the family; None where the library has none.
     """
 
     name: str
@@ -45,6 +51,10 @@ class Family:
     alone: tuple[str, ...] = ("feature_extractor", "encoder.pos_conv_embed")
     own_attention: str | None = None
     size_names: tuple[str, str, str] = ("hidden_size", "num_attention_heads", "num_hidden_layers")
+    position_tensors: tuple[tuple[str, int], ...] = ()
+    feed_forwards: tuple[tuple[str, ...], ...] = (("feed_forward",),)
+    convolution: str | None = None
+    ctc_head: str | None = "lm_head"
 
     def encoder(self, model: nn.Module) -> nn.Module:
         """The encoder inside a bare model or one with a head."""
@@ -76,12 +86,19 @@ def _wave(name: str, model_type: str, prefix: str, attribute: str, **other: Any)
     return Family(name, (model_type,), f"{prefix}Model", heads, (attribute, ""), **other)
 
 
-_CONFORMER = ("linear_q", "linear_k", "linear_v", "linear_out")
+_CONFORMER: dict[str, Any] = {
+    "attention": "self_attn",
+    "projections": ("linear_q", "linear_k", "linear_v", "linear_out"),
+    "position_tensors": (("linear_pos.weight", 0), ("pos_bias_u", 0), ("pos_bias_v", 0)),
+    "feed_forwards": (("ffn1",), ("ffn2",)),
+    "convolution": "conv_module",
+}
 
 FAMILIES: tuple[Family, ...] = (
     _wave("wav2vec2", "wav2vec2", "Wav2Vec2", "wav2vec2"),
     _wave("hubert", "hubert", "Hubert", "hubert", heads=("CTC",)),
-    _wave("wavlm", "wavlm", "WavLM", "wavlm", heads=("CTC",), own_attention="wavlm"),
+    _wave("wavlm", "wavlm", "WavLM", "wavlm", heads=("CTC",), own_attention="wavlm",
+          position_tensors=(("gru_rel_pos_const", 1),)),
     _wave(
         "data2vec-audio", "data2vec-audio", "Data2VecAudio", "data2vec_audio", heads=("CTC",),
         norm_last=None, norm_last_if=None,
@@ -89,23 +106,25 @@ FAMILIES: tuple[Family, ...] = (
     _wave("unispeech-sat", "unispeech-sat", "UniSpeechSat", "unispeech_sat"),
     _wave(
         "wav2vec2-conformer", "wav2vec2-conformer", "Wav2Vec2Conformer", "wav2vec2_conformer",
-        attention="self_attn", projections=_CONFORMER, norm_last_if=None,
-        alone=("feature_extractor", "encoder.layers.*.conv_module"),
+        norm_last_if=None, alone=("feature_extractor", "encoder.layers.*.conv_module"), **_CONFORMER,
     ),
     _wave(
         "wav2vec2-bert", "wav2vec2-bert", "Wav2Vec2Bert", "wav2vec2_bert", heads=("CTC",), frontend="mel-bert",
-        conv_layers=None, attention="self_attn", projections=_CONFORMER, norm_last=None, norm_last_if=None, alone=(),
+        conv_layers=None, norm_last=None, norm_last_if=None, alone=(), **_CONFORMER,
     ),
     Family(
         "whisper", ("whisper",), "WhisperModel", ("WhisperForConditionalGeneration", "WhisperForAudioClassification"),
         ("model.encoder", "encoder", ""), frontend="mel-whisper", conv_layers=None, layers="layers",
         attention="self_attn", norm_last="layer_norm", norm_last_if=None, alone=(),
-        size_names=("d_model", "encoder_attention_heads", "encoder_layers"),
+        size_names=("d_model", "encoder_attention_heads", "encoder_layers"), feed_forwards=(("fc1", "fc2"),),
+        ctc_head=None,
     ),
     Family(
         "parakeet", ("parakeet_encoder", "parakeet_ctc"), "ParakeetEncoder", ("ParakeetForCTC",), ("encoder", ""),
         frontend="mel-parakeet", conv_layers=None, layers="layers", attention="self_attn",
         projections=("q_proj", "k_proj", "v_proj", "o_proj"), norm_last=None, norm_last_if=None, alone=(),
+        position_tensors=(("relative_k_proj.weight", 0), ("bias_u", 0), ("bias_v", 0)),
+        feed_forwards=(("feed_forward1",), ("feed_forward2",)), convolution="conv", ctc_head="ctc_head",
     ),
 )  # fmt: skip
 

@@ -10,6 +10,7 @@ import transformers
 from torch import nn
 from transformers import AutoConfig, AutoFeatureExtractor
 
+from otoscope.embedded import embedded_model
 from otoscope.errors import CheckpointError, ModelError
 from otoscope.models.families import Family, family_of
 from otoscope.models.frontends import RATE, Bert, Frontend, Parakeet, Wave, Whisper
@@ -27,7 +28,8 @@ def load(
     """Loads a speech model for examination.
 
     Args:
-        model: "embedded", a Hub name, a folder written by transformers, or a loaded transformers model.
+        model: "embedded" or "embedded:NAME" (see `otoscope.embedded.MODELS`), a Hub name, a folder written by
+            transformers, or a loaded transformers model.
         name: what reports call it; the folder's or class's name by default.
         feature_extractor: how the input is prepared; by default what lies beside the weights, else the family's usual.
         device: where it runs; by default where it is (live), or the CPU.
@@ -45,11 +47,10 @@ def load(
         source: nn.Module = model
         called = name or getattr(model, "name_or_path", "") or type(model).__name__
     else:
-        from otoscope.embedded import MODEL
-
-        place = str(MODEL) if str(model) == "embedded" else str(Path(model).expanduser())
-        embedded_or_hub = str(model) == "embedded" or not Path(place).exists()
-        called = name or (str(model) if embedded_or_hub else Path(place).resolve().name)
+        embedded = embedded_model(str(model))
+        place = str(embedded or Path(model).expanduser())
+        named = embedded is not None or not Path(place).exists()
+        called = name or (str(model) if named else Path(place).resolve().name)
         family, source = _from_place(place, dtype)
         beside = Path(place)
     if device is not None:

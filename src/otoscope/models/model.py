@@ -15,6 +15,7 @@ from otoscope.errors import CaptureError, ModelError
 from otoscope.models import tap
 from otoscope.models.anatomy import Anatomy, Grid
 from otoscope.models.capture import Capture, Collector, Transform
+from otoscope.models.edits import described, head_names
 from otoscope.models.families import Family, submodule
 from otoscope.models.frontends import RATE, Frontend, Wave
 from otoscope.models.view import Alone, expand, view_of
@@ -70,6 +71,11 @@ class SpeechModel:
         )
 
     @property
+    def encoder(self) -> nn.Module:
+        """The view that is run: modules of its own over the weights of `source`."""
+        return self._encoder
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self._encoder.parameters()).device
@@ -100,7 +106,8 @@ class SpeechModel:
         if isinstance(self.frontend, Wave):
             widths |= dict(zip(convs, self.config.conv_dim, strict=True))
             grids |= dict(zip(convs, self.frontend.grids, strict=True))
-        return Anatomy(self.family.name, (*convs, *later), widths, grids, (heads,) * len(layers))
+        names = tuple(head_names(submodule(layer, self.family.attention), heads) for layer in self._layers)  # type: ignore[arg-type]
+        return Anatomy(self.family.name, (*convs, *later), widths, grids, tuple(len(kept) for kept in names), names)
 
     def capture(
         self,
@@ -145,15 +152,12 @@ class SpeechModel:
             )
             for name in wanted
         }
-        self._n_samples = tuple(lengths)
-        inputs = {name: value.to(self.device) for name, value in self._inputs(samples).items()}
         with contextlib.ExitStack() as stack, torch.inference_mode():
             stack.enter_context(self._hooked(collectors))
             for one_tap in self._taps:
                 one_tap.observation = observation
             stack.callback(self._clear)
-            out = self._encoder(**inputs)
-            finite = bool(torch.isfinite(out.last_hidden_state).all())
+            finite = bool(torch.isfinite(self.encode(samples)).all())
         if not finite:
             raise CaptureError(
                 f"{self.name} gives values that are not finite for a batch with {utterances[0].id!r}",
@@ -167,6 +171,19 @@ class SpeechModel:
             tuple(utterances), tuple(samples), {name: stream for name, (stream, _) in gathered.items()},
             {name: counts for name, (_, counts) in gathered.items()}, grids, observation.results, observation.outside,
         )  # fmt: skip
+
+    def encode(self, samples: Sequence[np.ndarray]) -> torch.Tensor:
+        """Runs a batch without looking inside; gradients flow unless the caller turns them off.
+
+        Args:
+            samples: float32 at 16 kHz, one array (n,) an utterance.
+
+        Returns:
+            What the encoder hands to a head, (B, T, d); frames beyond an utterance's own are padding.
+        """
+        self._n_samples = tuple(len(one) for one in samples)
+        inputs = {name: value.to(self.device) for name, value in self._inputs(samples).items()}
+        return self._encoder(**inputs).last_hidden_state
 
     def _inputs(self, samples: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
         """The encoder's input, in the type of its weights."""
@@ -214,16 +231,16 @@ class SpeechModel:
                 handle.remove()
 
     def fingerprint(self) -> str:
-        """SHA-256 over the encoder's weights, its sizes and how its input is prepared, as hexadecimal digits."""
+        """SHA-256 over the encoder's weights, its sizes, edits and how its input is prepared, as hexadecimal digits."""
         sizes = [
             self.anatomy.family,
             self.anatomy.heads,
             self.anatomy.grid.hop,
             sorted(self.frontend.description.items()),
         ]
-        digest = hashlib.sha256(repr(sizes).encode())
-        # Wrapped modules carry an extra step in their names, which is not the model's.
-        state = {name.replace(".inner.", "."): value for name, value in self._encoder.state_dict().items()}
+        edits = described(self._encoder, _unwrapped)
+        digest = hashlib.sha256(repr([*sizes, *([edits] if edits else [])]).encode())
+        state = {_unwrapped(name): value for name, value in self._encoder.state_dict().items()}
         for name in sorted(name for name in state if not name.endswith(TRAINING_ONLY)):
             array = state[name].detach().cpu().contiguous()
             digest.update(f"{name}{tuple(array.shape)}{array.dtype}".encode())
@@ -269,6 +286,11 @@ class SpeechModel:
             "dtype": str(next(self._encoder.parameters()).dtype).removeprefix("torch."),
             "fingerprint": self.fingerprint(),
         }
+
+
+def _unwrapped(name: str) -> str:
+    """A module's or tensor's path without the step that a wrapped module carries, which is not the model's."""
+    return name.replace(".inner.", ".")
 
 
 def _listed(encoder: nn.Module, path: str | None) -> list[nn.Module]:

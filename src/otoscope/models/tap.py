@@ -6,7 +6,7 @@ frames x frames stands in memory.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from types import MethodType
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from transformers import AttentionInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from otoscope.models.edits import HeadEdits, Ingredients, head_edits
 from otoscope.models.reductions import Reduction
 
 NAME = "otoscope"
@@ -64,8 +65,14 @@ def attach(module: nn.Module, layer: int, own_attention: str | None) -> Tap:
     tap = Tap(layer)
     module._otoscope_tap = tap  # type: ignore[assignment]
     if own_attention == "wavlm":
-        module.torch_multi_head_self_attention = MethodType(_wavlm_attention, module)  # type: ignore[assignment]
+        by_head(module)
     return tap
+
+
+def by_head(module: nn.Module) -> None:
+    """Gives a WavLM attention module an attention that keeps its heads apart."""
+    # A partial, unlike a bound method, can be pickled with the module.
+    module.torch_multi_head_self_attention = partial(_wavlm_attention, module)  # type: ignore[assignment]
 
 
 def attend(
@@ -75,8 +82,12 @@ def attend(
     value: torch.Tensor,
     bias: Callable[[int, int, int], torch.Tensor | None],
     scaling: float,
+    edits: HeadEdits | None = None,
 ) -> torch.Tensor:
     """Attention of a batch, with the statistics of every map.
+
+    What the statistics see are rows that sum to one: where part of a row lies on padding that is cut off, or outside a
+    span that is cut after the softmax, they see the rest of the row brought back to one, and the part is told apart.
 
     Args:
         tap: where the statistics go.
@@ -85,6 +96,7 @@ def attend(
         value: (B, H, S, D).
         bias: for utterance b, rows [first, last): what is added to the scores over the attended keys, or None.
         scaling: factor on the product of query and key.
+        edits: changes of the map.
 
     Returns:
         (B, T, H, D); rows of padding are zero.
@@ -112,15 +124,19 @@ def attend(
             added = bias(b, first, last)
             if added is not None:
                 scores += added
+            if edits is not None:
+                scores = edits.replace(scores, first, _LOWEST)
             weights = torch.softmax(scores, -1)
-            context[b, first:last] = (weights @ values).transpose(0, 1)
+            used = weights if edits is None else edits.shorten(weights, first)
+            context[b, first:last] = (used @ values).transpose(0, 1)
             counted = min(last, frames) - first
             if counted <= 0:
                 continue
-            if attended > frames:  # the rest of the row is silence that the model was padded with
-                weights, scores = weights[:, :counted, :frames], scores[:, :counted, :frames]
-                kept = weights.sum(-1, keepdim=True)
-                lost += (1 - kept).sum((1, 2), dtype=torch.float64)
+            if attended > frames or used is not weights:  # the rest of the row is silence, or outside the span
+                if edits is not None:
+                    scores = edits.within(scores, first, _LOWEST)
+                used, scores = used[:, :counted, :frames], scores[:, :counted, :frames]
+                lost += (1 - used.sum(-1)).sum(1, dtype=torch.float64)
                 weights = torch.softmax(scores, -1)
             for one in sums:
                 one.tile(first, scores, weights)
@@ -140,17 +156,42 @@ def _registered(
     position_bias: torch.Tensor | None = None,
     **other: Any,
 ) -> tuple[torch.Tensor, None]:
-    """What transformers calls; runs its own fused attention where nothing is observed."""
+    """What transformers calls; runs its own fused attention where nothing is observed and no map is changed."""
+    edits = head_edits(module)
+    if edits is not None:
+        made = edits.ingredients(Ingredients(query, key, attention_mask, position_bias, scaling))
+        query, key, attention_mask = made.query, made.key, made.mask
+        position_bias, scaling = made.position_bias, made.scaling
     tap: Tap | None = getattr(module, "_otoscope_tap", None)
-    if tap is None or tap.observation is None or not tap.observation.reductions:
-        return ALL_ATTENTION_FUNCTIONS["sdpa"](
+    if tap is not None and tap.observation is not None and tap.observation.reductions:
+        context = _observed(tap, query, key, value, attention_mask, scaling, position_bias, edits)
+    elif edits is not None and edits.reshapes:
+        context = edits.attend(made, value, dropout)
+    else:
+        context, _ = ALL_ATTENTION_FUNCTIONS["sdpa"](
             module, query, key, value, attention_mask,
             scaling=scaling, dropout=dropout, position_bias=position_bias, **other,
         )  # fmt: skip
+    return (context if edits is None else edits.finish(context)), None
+
+
+def _observed(
+    tap: Tap,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None,
+    position_bias: torch.Tensor | None,
+    edits: HeadEdits | None,
+) -> torch.Tensor:
+    """Attention with its statistics; masks and biases in the forms that transformers gives them."""
+    assert tap.observation is not None
     attended = tap.observation.attended
-    repeats = query.shape[1] // key.shape[1]
-    if repeats > 1:
-        key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)
+    if key.shape[1] < query.shape[1]:  # queries share keys
+        key = key.repeat_interleave(query.shape[1] // key.shape[1], 1)
+    if value.shape[1] < query.shape[1]:
+        value = value.repeat_interleave(query.shape[1] // value.shape[1], 1)
 
     def bias(b: int, first: int, last: int) -> torch.Tensor | None:
         total = None
@@ -170,7 +211,7 @@ def _registered(
         return total
 
     factor = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return attend(tap, query, key, value, bias, factor), None
+    return attend(tap, query, key, value, bias, factor, edits)
 
 
 def _wavlm_attention(
@@ -180,27 +221,73 @@ def _wavlm_attention(
     gated_position_bias: torch.Tensor,
 ) -> tuple[torch.Tensor, None]:
     """WavLM's attention, head by head; the library's own gives the average over heads as every head's map."""
-    batch, frames, width = hidden_states.shape
+    batch, frames, _ = hidden_states.shape
+    heads = module.q_proj.out_features // module.head_dim
     query, key, value = (
-        project(hidden_states).view(batch, frames, -1, module.head_dim).transpose(1, 2)
+        project(hidden_states).view(batch, frames, heads, module.head_dim).transpose(1, 2)
         for project in (module.q_proj, module.k_proj, module.v_proj)
     )
-    position = gated_position_bias.view(batch, -1, frames, frames)
-    tap: Tap = module._otoscope_tap
-    if tap.observation is None or not tap.observation.reductions:
-        if attention_mask is not None:
-            position = position.masked_fill(attention_mask.ne(1)[:, None, None], torch.finfo(query.dtype).min)
-        context = nn.functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=position, scale=module.scaling
-        ).transpose(1, 2)
-    else:
-        attended = tap.observation.attended
+    context, _ = _registered(
+        module, query, key, value,
+        None if attention_mask is None else attention_mask.eq(1)[:, None, None],
+        scaling=module.scaling,
+        dropout=module.dropout if module.training else 0.0,
+        position_bias=gated_position_bias.view(batch, heads, frames, frames),
+        is_causal=False,
+    )  # fmt: skip
+    return module.out_proj(context.reshape(batch, frames, heads * module.head_dim)), None
 
-        def bias(b: int, first: int, last: int) -> torch.Tensor:
-            return position[b, :, first:last, : attended[b]].float()
 
-        context = attend(tap, query, key, value, bias, module.scaling)
-    return module.out_proj(context.reshape(batch, frames, width)), None
+def cut_heads(module: nn.Module, own_attention: str | None, out_projection: str) -> None:
+    """Gives an attention module whose projections have lost heads a forward pass that fits them.
+
+    Args:
+        module: the attention module; its `HeadEdits` say which heads are left.
+        own_attention: "wavlm" where position biases are computed for all heads and shared by all layers.
+        out_projection: name of its output projection.
+    """
+    edits = head_edits(module)
+    assert edits is not None
+    if own_attention == "wavlm":
+        module.forward = partial(_wavlm_forward, module)
+    elif not edits.kept:
+        module.forward = partial(_headless_forward, module, out_projection)
+
+
+def _wavlm_forward(
+    module: Any,
+    hidden_states: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+    position_bias: torch.Tensor | None = None,
+    index: int = 0,
+    **other: Any,
+) -> tuple[torch.Tensor, None, torch.Tensor]:
+    """WavLMAttention's forward pass for some of the heads; the bias that is handed on to other layers is whole."""
+    edits = head_edits(module)
+    assert edits is not None
+    kept = list(edits.kept)
+    batch, frames, _ = hidden_states.shape
+    if position_bias is None:
+        bias = module.compute_bias(frames, frames)
+        position_bias = bias[None].repeat(batch, 1, 1, 1).view(-1, frames, frames)
+    chunks = hidden_states.view(batch, frames, edits.total, -1)[:, :, kept].transpose(1, 2)
+    projected = module.gru_rel_pos_linear(chunks).view(batch, len(kept), frames, 2, 4).sum(-1)
+    gate_a, gate_b = torch.sigmoid(projected).chunk(2, -1)
+    gate = gate_a * (gate_b * module.gru_rel_pos_const - 1.0) + 2.0
+    gated = gate * position_bias.view(batch, -1, frames, frames)[:, kept]
+    out, _ = module.torch_multi_head_self_attention(hidden_states, attention_mask, gated)
+    return out, None, position_bias
+
+
+def _headless_forward(
+    module: Any, out_projection: str, hidden_states: torch.Tensor, *args: Any, **kwargs: Any
+) -> tuple[torch.Tensor, None]:
+    """Attention without heads: the bias of the output projection; the tap sees a map of no heads."""
+    nothing = hidden_states.new_zeros(hidden_states.shape[0], 0, hidden_states.shape[1], 1)
+    tap: Tap | None = getattr(module, "_otoscope_tap", None)
+    if tap is not None and tap.observation is not None and tap.observation.reductions:
+        _observed(tap, nothing, nothing, nothing, None, None, None, None)
+    return getattr(module, out_projection)(hidden_states[..., :0]), None
 
 
 # A function without a mask function of its own would be handed no mask, and padding would be attended to.

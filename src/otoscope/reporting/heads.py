@@ -121,7 +121,7 @@ def _grid(layers: Sequence[int], width: int) -> list[list[Any]]:
 
 def _words(heads: Mapping[Place, Mapping[str, Row]], layers: Sequence[int], width: int) -> Trace:
     """What stands in the cells and what the pointer shows; the page gives the first trace's words to all."""
-    text, names = _grid(layers, width), _grid(layers, width)
+    text, names = ([[""] * width for _ in layers] for _ in range(2))  # empty where a head was cut
     row_of = {layer: index for index, layer in enumerate(layers)}
     for (layer, head), found in heads.items():
         text[row_of[layer]][head] = describe((layer, head), found)

@@ -94,7 +94,7 @@ class Category(Measure):
 
     def compute(self) -> Result:
         """One row a head."""
-        heads = self._metrics[0].heads
+        heads, numbers = self._metrics[0].heads, self._metrics[0].names
         there = np.arange(max(heads)) < np.array(heads)[:, None]
         means = [metric.mean.mean()[there] for metric in self._metrics]
         names, margins = categories(*means)
@@ -109,13 +109,14 @@ class Category(Measure):
         places = np.argwhere(there)
         rows = [
             Row(
-                self.name, stream=f"layer.{layer + 1}", layer=int(layer) + 1, head=int(head),
+                self.name, stream=f"layer.{layer + 1}", layer=int(layer) + 1, head=numbers[layer][head],
                 value=float(margins[k]), label=str(names[k]), n=self._metrics[0].mean.n,
             )
             for k, (layer, head) in enumerate(places)
         ]  # fmt: skip
         stable = {
-            f"{layer + 1}.{head}": round(float(kept[k] / len(used)), 4) for k, (layer, head) in enumerate(places)
+            f"{layer + 1}.{numbers[layer][head]}": round(float(kept[k] / len(used)), 4)
+            for k, (layer, head) in enumerate(places)
         } if used else {}  # fmt: skip
         return Result(rows, notes={"kept_with_a_group_left_out": stable, "groups": len(counts)})
 

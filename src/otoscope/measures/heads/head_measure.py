@@ -38,7 +38,7 @@ class HeadMeasure(Measure):
 
     def prepare(self, anatomy: Anatomy, corpus: Corpus, seed: int) -> None:
         """See `Measure`."""
-        self.heads = anatomy.heads
+        self.heads, self.names = anatomy.heads, anatomy.head_names
         self.group_of = groups((utterance.id for utterance in corpus), seed)
         self.mean = GroupedMean(max(self.group_of.values()) + 1, (len(self.heads), max(self.heads)))
 
@@ -62,15 +62,15 @@ class HeadMeasure(Measure):
         self.mean.merge(other.mean)
 
     def compute(self) -> Result:
-        """One row a head."""
+        """One row a head, by its number in the original model."""
         value, low, high = self.mean.interval()
         rows = [
             Row(
-                self.name, stream=f"layer.{layer}", layer=layer, head=head, value=_number(value[layer - 1, head]),
-                low=_number(low[layer - 1, head]), high=_number(high[layer - 1, head]), n=self.mean.n,
+                self.name, stream=f"layer.{layer}", layer=layer, head=head, value=_number(value[layer - 1, k]),
+                low=_number(low[layer - 1, k]), high=_number(high[layer - 1, k]), n=self.mean.n,
             )
-            for layer, count in enumerate(self.heads, start=1)
-            for head in range(count)
+            for layer, names in enumerate(self.names, start=1)
+            for k, head in enumerate(names)
         ]  # fmt: skip
         return Result(rows, notes={"groups": len(self.mean.counts), "groups_by": "utterance"})
 

@@ -70,6 +70,13 @@ class Espeak:
         self._callback = _Callback(self._on_audio)  # kept: ctypes does not hold a reference
         self._alone: dict[tuple[str, str], int] = {}
 
+    @property
+    def version(self) -> str:
+        """The library's version."""
+        info = self._lib.espeak_Info
+        info.restype = ctypes.c_char_p
+        return info(None).decode().split()[0]
+
     def _on_audio(self, wave: "ctypes._Pointer[ctypes.c_short]", n: int, events: "ctypes._Pointer[_Event]") -> int:
         if n > 0 and wave:
             self._pcm.append(np.ctypeslib.as_array(wave, shape=(n,)).copy())

@@ -8,7 +8,7 @@ from otoscope.errors import SpeechError
 _TABLE = """
 aI@ ay er|aI3 ay er|aI2 ay|aU@ aw er|i@3 ih r|i@ ih r|e@ eh r|o@ ao r|O@ ao r|A@ aa r|U@ uh r
 tS ch|dZ jh|aI ay|eI ey|oU ow|OI oy|aU aw|3: er|A: aa|O: ao|u: uw|i: iy|e: ey|E: eh|o: ow|a: aa|U: uw
-I2 ih|@2 ah|@L ah l|@5 ah|@r er|a# ah|I# ih|t# t|n- ah n|m- ah m|l- ah l|r- r|O2 ao|aa ae|l^ l|r/ r|u# uh|E2 eh|02 aa
+I2 ih|@2 ah|@L ah l|@5 ah|@r er|a# ah|I# ih|t# t|t2 t|n- ah n|m- ah m|l- ah l|r- r|O2 ao|aa ae|l^ l|r/ r|u# uh|E2 eh|02 aa
 0 aa|a ae|A aa|E eh|I ih|i iy|V ah|U uh|@ ah|3 er|O ao|o ow|e eh|u uw|Y uw|y iy
 D dh|T th|S sh|Z zh|N ng|j y|h hh|H hh|x k|X k|C hh|* t|l l|L l|p p|b b|t t|d d|k k|g g
 f f|v v|s s|z z|m m|n n|r r|R r|w w|w# w|t[ t|d[ d|z; z|s; s|Z; zh|S; sh

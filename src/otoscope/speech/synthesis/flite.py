@@ -42,24 +42,35 @@ class Flite:
             )
         self._alone: dict[tuple[str, str], int] = {}
 
-    def say(self, text: str, voice: str = "slt", stretch: float = 1.0) -> Spoken | None:
+    @property
+    def version(self) -> str:
+        """What the program says of itself, such as "flite-2.2-current"."""
+        done = subprocess.run([str(self._program), "--version"], capture_output=True, text=True, check=False)
+        return next((word for word in done.stdout.split() if word.startswith("flite-")), "unknown")
+
+    def say(self, text: str, voice: str = "slt", stretch: float = 1.0, shift: float = 1.0) -> Spoken | None:
         """Says a sentence.
 
         Args:
             text: words separated by single spaces.
             voice: "slt", "rms", "awb" or "kal16".
             stretch: duration factor, above 1 is slower.
+            shift: factor on the fundamental frequency; "rms" has its recorded pitch only.
 
         Returns:
             The sentence, or None where its phones do not add up to those of its words, so that no exact word
             times can be given.
 
         Raises:
-            SpeechError: flite fails or does not know the voice.
+            SpeechError: flite fails or does not know the voice, or a pitch is asked of "rms".
         """
+        if voice == "rms" and shift != 1:
+            raise SpeechError("flite's voice 'rms' cannot change its pitch", "Leave its shift at 1.")
         with tempfile.TemporaryDirectory() as folder:
             wav = Path(folder) / "said.wav"
             arguments = ["--setf", f"duration_stretch={stretch:.3f}", "-o", str(wav), "-psdur"]
+            if shift != 1:
+                arguments += ["--setf", f"f0_shift={shift:.3f}"]
             printed = self._run(text, voice, arguments)
             samples, rate = soundfile.read(wav, dtype="float32")
         phones: list[Timed] = []

@@ -1,0 +1,206 @@
+"""Commands that examine a model: demo, diagnose, report."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from otoscope.cli.app import Flag, Json, Output, app, progress_bar, use_threads
+
+
+@app.command
+def demo(
+    *,
+    output: Output = Path("report.html"),
+    seed: int = 0,
+    as_json: Json = False,
+) -> None:
+    """Diagnose the embedded model on the embedded speech, and write a report.
+
+    Examples:
+
+        otoscope demo
+        otoscope demo -o my-report.html
+
+    Parameters
+    ----------
+    output
+        Where the report goes.
+    seed
+        Seed of folds, groups and floors.
+    as_json
+        Print the result as JSON rather than as text.
+    """
+    import torch
+
+    from otoscope.reporting import check_place
+    from otoscope.workflow.demo import run_demo
+
+    output = check_place(output or Path("report.html"))
+    torch.set_num_threads(1)  # the embedded model is so small that a second thread costs more than it gives
+    console = Console(stderr=as_json)
+    with progress_bar(console) as progress:
+        diagnosis, seconds = run_demo(seed, progress)
+    _write_report(diagnosis, output)
+    if as_json:
+        _print_json(diagnosis, report=str(output))
+        return
+    _summary(diagnosis, console)
+    console.print(f"\nReport: [bold]{output}[/bold]   ({seconds:.0f} s)", highlight=False)
+    console.print(
+        "Next: [bold]otoscope diagnose MODEL CORPUS -o DIR[/bold] with a model and speech of your own.",
+        highlight=False,
+    )
+
+
+@app.command
+def diagnose(
+    model: str = "embedded",
+    corpus: str = "embedded",
+    *,
+    output: Output = None,
+    measures: Annotated[str | None, Parameter(name=["--measures", "-m"])] = None,
+    seed: int = 0,
+    skip_bad: Flag = False,
+    alignments: Path | None = None,
+    phone_set: str = "arpabet39",
+    batch_seconds: float = 30.0,
+    device: str | None = None,
+    threads: int | None = None,
+    list_: Annotated[bool, Parameter(name="--list", negative=())] = False,
+    as_json: Json = False,
+) -> None:
+    """Examine a model on speech, in one pass over the audio.
+
+    Examples:
+
+        otoscope diagnose
+        otoscope diagnose facebook/hubert-base-ls960 LibriSpeech/dev-clean -o hubert
+        otoscope diagnose my-model my-speech --measures heads,cca-phone --skip-bad -o result
+        otoscope diagnose --list
+
+    Parameters
+    ----------
+    model
+        Folder, Hub name, or `embedded`.
+    corpus
+        Folder, manifest, recording, or `embedded`.
+    output
+        Folder for the result: table.parquet, arrays.safetensors, diagnosis.json. Without it the result is only printed.
+    measures
+        Names and groups (layers, heads, blocks), separated by commas. Default: all that one pass gives.
+    seed
+        Seed of folds, groups and floors.
+    skip_bad
+        Leave out utterances that cannot be used, and list them in the result.
+    alignments
+        Folder of TextGrids, or a CTM file, with phone and word times.
+    phone_set
+        What phone labels are folded to: arpabet39, arpabet61, timit39, or none.
+    batch_seconds
+        Seconds of padded speech in a batch.
+    device
+        Where the model runs, such as cpu or cuda.
+    threads
+        Threads on the CPU; for small models, or beside other work, one is the quickest.
+    list_
+        List the measures and stop.
+    as_json
+        Print the result as JSON rather than as text.
+    """
+    if list_:
+        _print_catalogue()
+        return
+    from otoscope.diagnosis.result import Diagnosis
+    from otoscope.models.loading import load
+    from otoscope.workflow import diagnose as run
+    from otoscope.workflow import read_corpus
+
+    if output is not None:
+        Diagnosis.check_place(output)  # before the work, not after it
+    use_threads(threads)
+    console = Console(stderr=as_json)
+    with progress_bar(console) as progress:
+        ready = load(model, device=device)
+        speech = read_corpus(
+            corpus,
+            skip_bad=skip_bad,
+            alignments=alignments,
+            phone_set=None if phone_set == "none" else phone_set,
+        )
+        diagnosis = run(
+            ready, speech, measures, seed, skip_bad=skip_bad, batch_seconds=batch_seconds, progress=progress
+        )
+    try:  # saved before it is printed, lest a closed pipe lose it; and printed even where it cannot be saved
+        if output is not None:
+            diagnosis.save(output)
+    finally:
+        if as_json:
+            _print_json(diagnosis, output=None if output is None else str(output))
+        else:
+            _summary(diagnosis, console)
+    if output is not None and not as_json:
+        console.print(
+            f"\nSaved in [bold]{output}[/bold]. Next: [bold]otoscope report {output} -o report.html[/bold]",
+            highlight=False,
+        )
+
+
+@app.command
+def report(diagnosis: Path, *, output: Output = Path("report.html")) -> None:
+    """Write a saved diagnosis as one self-contained HTML page.
+
+    Examples:
+
+        otoscope report result -o report.html
+
+    Parameters
+    ----------
+    diagnosis
+        Folder that `otoscope diagnose -o` wrote.
+    output
+        Where the page goes.
+    """
+    from otoscope.diagnosis.result import Diagnosis
+
+    path = _write_report(Diagnosis.load(diagnosis), output or Path("report.html"))
+    Console().print(f"Report: [bold]{path}[/bold]", highlight=False)
+
+
+def _write_report(diagnosis: Any, path: Path) -> Path:
+    from otoscope.reporting import write_report
+
+    return write_report(diagnosis, path)
+
+
+def _summary(diagnosis: Any, console: Console) -> None:
+    from otoscope.reporting import render_summary
+
+    render_summary(diagnosis, console)
+
+
+def _print_json(diagnosis: Any, **places: str | None) -> None:
+    told = {
+        "sentences": diagnosis.sentences(),
+        "rows": diagnosis.table.to_dicts(),
+        **diagnosis.provenance,
+        **places,
+    }
+    print(json.dumps(told, ensure_ascii=False))
+
+
+def _print_catalogue() -> None:
+    from rich.table import Table
+
+    from otoscope.diagnosis.catalogue import CATALOGUE, GROUPS
+
+    console = Console()
+    for group in GROUPS:
+        entries = [entry for entry in CATALOGUE if entry.group == group]
+        console.print(f"[bold]{group}[/bold]  ({entries[0].cost})")
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
+        for entry in entries:
+            table.add_row(entry.name, f"{entry.tells}\n[dim]a row: {entry.rows}; {entry.unit}[/dim]")
+        console.print(table)

@@ -1,0 +1,298 @@
+"""Commands that train: pretrain and finetune."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from otoscope.cli.app import Flag, Json, Range, app, use_threads
+
+Place = Annotated[Path, Parameter(name=["--output", "-o"])]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Run:
+    """How a training runs; the same for both commands.
+
+    Parameters
+    ----------
+    steps
+        Updates of the weights.
+    batch_seconds
+        Seconds of padded speech in a batch, on each process.
+    accumulate
+        Batches an update.
+    learning_rate
+        The highest; it rises at first and falls along a cosine at the end.
+    seed
+        Of weights, batches, masks and noise.
+    precision
+        float32, or bfloat16 or (on a GPU) float16 for mixed precision.
+    keep
+        Steps whose model is kept as well, as DIR/step-N, separated by commas; DIR/initial always is.
+    save_every
+        Steps between the states that an interrupted run is taken up from.
+    evaluate_every
+        Steps between looks at held-out speech.
+    log_every
+        Steps between lines of progress.
+    dev
+        Speech to watch the training with. Default: speakers of CORPUS are held out.
+    hold_out
+        Share of the speakers to hold out.
+    noise
+        Share of the utterances that noise is added to.
+    telephone
+        Share of the utterances that lose everything above 4 kHz.
+    skip_bad
+        Leave out utterances that cannot be used, and list them.
+    resume
+        Go on with an interrupted run.
+    tensorboard
+        Log for TensorBoard too, in DIR/run.
+    threads
+        Threads on the CPU; for small models, or beside other work, one is the quickest.
+    as_json
+        Print the outcome as JSON, and the log on stderr.
+    """
+
+    steps: int = 1000
+    batch_seconds: float = 40.0
+    accumulate: int = 1
+    learning_rate: float = 1e-3
+    seed: int = 0
+    precision: str = "float32"
+    keep: str = ""
+    save_every: int = 200
+    evaluate_every: int = 200
+    log_every: int = 20
+    dev: str | None = None
+    hold_out: float = 0.05
+    noise: float = 0.0
+    telephone: float = 0.0
+    skip_bad: Flag = False
+    resume: Flag = False
+    tensorboard: Flag = False
+    threads: int | None = None
+    as_json: Json = False
+
+    def settings(self) -> Any:
+        """As `TrainingSettings`.
+
+        Raises:
+            TrainingError: a number is out of its range, or a kept step is none.
+        """
+        from otoscope.errors import TrainingError
+        from otoscope.training.settings import TrainingSettings
+
+        try:
+            kept = tuple(int(step) for step in self.keep.split(",") if step.strip())
+        except ValueError as error:
+            raise TrainingError(
+                f"--keep {self.keep!r} names no steps", "Write numbers, as in --keep 300,700."
+            ) from error
+        return TrainingSettings(
+            steps=self.steps, batch_seconds=self.batch_seconds, accumulate=self.accumulate,
+            learning_rate=self.learning_rate, seed=self.seed, precision=self.precision, keep=kept,
+            save_every=self.save_every, evaluate_every=self.evaluate_every, log_every=self.log_every,
+            tensorboard=self.tensorboard,
+        )  # fmt: skip
+
+    def augmentation(self, speed: tuple[float, float] = (1.0, 1.0)) -> Any:
+        """As `Augmentation`."""
+        from otoscope.training.augmentation import Augmentation
+
+        return Augmentation(noise=self.noise, telephone=self.telephone, speed=speed)
+
+    def common(self) -> dict[str, Any]:
+        """Arguments of both verbs."""
+        use_threads(self.threads)
+        return {
+            "settings": self.settings(), "dev": self.dev, "hold_out": self.hold_out, "skip_bad": self.skip_bad,
+            "resume": self.resume,
+        }  # fmt: skip
+
+
+_RUN = Run()
+
+
+@app.command
+def pretrain(
+    model: str = "wav2vec2",
+    corpus: str = "embedded:train",
+    *,
+    output: Place,
+    objective: str | None = None,
+    layers: int | None = None,
+    heads: int | None = None,
+    width: int | None = None,
+    feed_forward: int | None = None,
+    mask: float = 0.65,
+    mask_span: int = 10,
+    clusters: int = 100,
+    targets: str = "mfcc",
+    run: Run = _RUN,
+) -> None:
+    """Train a model on speech without labels.
+
+    MODEL is wav2vec2, hubert or wavlm for a new small model, or a folder with a model to go on from. With several
+    processes: torchrun --nproc-per-node 2 -m otoscope pretrain ...
+
+    Examples:
+
+        otoscope pretrain wav2vec2 speech/train -o pretrained --steps 2000 --keep 500,1000
+        otoscope pretrain wavlm speech/train -o wavlm --noise 0.5
+        otoscope pretrain hubert speech/train -o second --targets wavlm:layer.5 --clusters 200
+        otoscope pretrain wav2vec2 speech/train -o pretrained --steps 2000 --keep 500,1000 --resume
+
+    Parameters
+    ----------
+    model
+        Family of a new model, or a folder.
+    corpus
+        Folder, manifest, or `embedded:train`.
+    output
+        Folder for the model, DIR/initial, DIR/step-N and DIR/run (log and states).
+    objective
+        contrastive (wav2vec 2.0) or clusters (HuBERT, WavLM). Default: what the family was made for.
+    layers
+        Layers of a new model (8).
+    heads
+        Heads a layer of a new model (4).
+    width
+        Width of a new model (192).
+    feed_forward
+        Inner width of a new model's feed-forwards (four times its width).
+    mask
+        Share of frames under masks if these did not overlap.
+    mask_span
+        Frames a mask.
+    clusters
+        How many clusters are predicted.
+    targets
+        What is clustered: mfcc, or FOLDER:STREAM of an earlier model.
+    """
+    from otoscope.training.architectures import Size
+    from otoscope.workflow import pretrain as verb
+
+    wide = width or Size().width
+    sizes = {"layers": layers, "heads": heads, "width": width, "feed_forward": feed_forward}
+    given: dict[str, Any] = {name: value for name, value in sizes.items() if value is not None}
+    size = Size(**{"feed_forward": 4 * wide, **given}) if given else None
+    told = _Told(run)
+    outcome = verb(
+        model, corpus, output, objective=objective, size=size, augmentation=run.augmentation(), mask=mask,
+        mask_span=mask_span, clusters=clusters, targets=targets, report=told.line, **run.common(),
+    )  # fmt: skip
+    told.outcome(outcome, f"otoscope finetune {output} CORPUS -o DIR")
+
+
+@app.command
+def finetune(
+    model: str,
+    corpus: str = "embedded:train",
+    *,
+    output: Place,
+    mask: float = 0.05,
+    mask_span: int = 6,
+    train_convolutions: Flag = False,
+    phone_layer: int | None = None,
+    speed: Range = (1.0, 1.0),
+    run: Run = _RUN,
+) -> None:
+    """Train a copy of a model with CTC over the characters of the transcripts.
+
+    A model with a CTC head keeps it and its vocabulary; any other gets a fresh head. With several processes:
+    torchrun --nproc-per-node 2 -m otoscope finetune ...
+
+    Examples:
+
+        otoscope finetune pretrained speech/train -o recogniser --dev speech/dev --steps 2000
+        otoscope finetune pretrained speech/train -o recogniser --steps 2000 --precision bfloat16 --noise 0.6
+        otoscope evaluate recogniser speech/exam
+
+    Parameters
+    ----------
+    model
+        Folder, Hub name, or `embedded`.
+    corpus
+        Folder or manifest with transcripts, or `embedded:train`.
+    output
+        Folder for the model, DIR/initial, DIR/step-N and DIR/run (log and states).
+    mask
+        Share of frames under SpecAugment's time masks.
+    mask_span
+        Frames a mask.
+    train_convolutions
+        Train the convolutions over samples too; they are left as they are otherwise.
+    phone_layer
+        A layer with a frame-wise phone loss beside CTC, where the corpus has phone times; its head is not kept.
+    speed
+        Slowest and fastest speed that utterances are heard at.
+    """
+    from otoscope.training.ctc import CtcSettings
+    from otoscope.workflow import finetune as verb
+
+    settings = CtcSettings(mask, mask_span, not train_convolutions, phone_layer)
+    told = _Told(run)
+    outcome = verb(
+        model, corpus, output, ctc=settings, augmentation=run.augmentation(speed), report=told.line, **run.common()
+    )
+    told.outcome(outcome, f"otoscope evaluate {output} CORPUS")
+
+
+_MOST_LISTED = 20  # of the utterances left out
+
+
+class _Told:
+    """Prints the log and the outcome; of several processes the first alone does."""
+
+    def __init__(self, run: Run) -> None:
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        self._as_json = run.as_json
+        self._console = Console(stderr=run.as_json, quiet=os.environ.get("RANK", "0") != "0")
+        self._console.print("Reading the speech ...", style="dim", highlight=False)
+
+    def line(self, row: Mapping[str, Any]) -> None:
+        self._console.print(render_line(row), highlight=False, soft_wrap=True)
+
+    def outcome(self, outcome: Any, following: str) -> None:
+        if self._console.quiet:
+            return
+        if self._as_json:
+            print(json.dumps(outcome.to_dict()))
+            return
+        for one in outcome.left_out[:_MOST_LISTED]:
+            self._say(f"left out: {one.id}: {one.reason}")
+        if len(outcome.left_out) > _MOST_LISTED:
+            self._say(f"... and {len(outcome.left_out) - _MOST_LISTED} more; --json lists all")
+        self._say(str(outcome))
+        self._say(f"Next: {following}")
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def render_line(row: Mapping[str, Any]) -> str:
+    """One line of a training's log, for reading.
+
+    >>> render_line({"step": 20, "of": 100, "loss": 2.5, "learning_rate": 1e-3, "minutes": 1.0, "minutes_left": 4.0})
+    'step    20 of 100  4.0 min left  loss 2.500  rate 0.001'
+    """
+    start = f"step {row['step']:>5} of {row['of']}"
+    if "held_out" in row:
+        figures = "  ".join(f"{name} {value:.3f}" for name, value in row["held_out"].items())
+        return f"{start}  [bold]held out:[/bold] {figures}"
+    parts = [f"{name.replace('_', ' ')} {value:.3f}" for name, value in row.items() if name not in _OWN_PLACE]
+    return f"{start}  {row['minutes_left']:.1f} min left  " + "  ".join([*parts, f"rate {row['learning_rate']:.2g}"])
+
+
+_OWN_PLACE = ("step", "of", "minutes", "minutes_left", "learning_rate", "grad_norm")

@@ -1,0 +1,1 @@
+"""Trains small models: self-supervised pre-training and CTC fine-tuning, through transformers' Trainer."""

@@ -1,0 +1,135 @@
+"""The folder of a training run: what is in it, how it is taken up again, and how models are put there whole."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import Wav2Vec2FeatureExtractor
+
+from otoscope.errors import TrainingError
+from otoscope.models.frontends import RATE, Frontend
+from otoscope.speech.locking import alone_in
+
+RUN = "run"
+LOG = "log.jsonl"
+SETTINGS = "settings.json"
+INITIAL = "initial"
+_FINGERPRINTS = ("speech", "held_out")
+
+
+def write_frontend(frontend: Frontend, folder: Path) -> None:
+    """Stores how the input is prepared, as transformers does."""
+    extractor = getattr(frontend, "extractor", None)
+    if extractor is None:
+        normalise = bool(frontend.description["do_normalize"])
+        extractor = Wav2Vec2FeatureExtractor(sampling_rate=RATE, do_normalize=normalise, return_attention_mask=True)
+    extractor.save_pretrained(folder)
+
+
+def open_run(folder: Path, settings: Mapping[str, Any], resume: bool) -> Path | None:
+    """Makes the folder of a run, or finds where an interrupted one stopped.
+
+    Args:
+        folder: of the run.
+        settings: everything that the result depends on, as plain values.
+        resume: go on with an interrupted run.
+
+    Returns:
+        The state to go on from, or None to begin.
+
+    Raises:
+        TrainingError: the folder holds a finished run, another run, something else, or nothing to go on from.
+    """
+    kept = folder / RUN / SETTINGS
+    if (folder / "config.json").exists() and (kept.exists() or not resume):
+        raise TrainingError(f"{folder} holds a model already", "Choose another folder, or remove that one first.")
+    if not kept.exists():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise TrainingError(f"{folder} is not empty and holds no training run", "Choose another folder.")
+        if resume and folder.exists():
+            raise TrainingError(f"{folder} holds no training run to go on with", "Leave out --resume.")
+        try:
+            (folder / RUN).mkdir(parents=True, exist_ok=True)
+            replace_text(kept, json.dumps(settings, indent=1) + "\n")
+        except OSError as error:
+            raise TrainingError(f"{folder} cannot be written ({error})", "Choose another folder.") from error
+        return None
+    if not resume:
+        raise TrainingError(f"{folder} holds an interrupted training run", "Go on with --resume, or remove the folder.")
+    try:
+        stored = dict(json.loads(kept.read_text()))
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{kept} cannot be read ({error})", "Remove the folder, and begin anew.") from error
+    now = json.loads(json.dumps(settings))
+    other = [name for name in {*stored, *now} if stored.get(name) != now.get(name)]
+    if other:
+        # Fingerprints of speech last: they also follow from the seed, which says more.
+        name = min(other, key=lambda name: (name in _FINGERPRINTS, name))
+        raise TrainingError(
+            f"The run in {folder} was begun with {name} = {stored.get(name)!r}, not {now.get(name)!r}",
+            "Resume with the settings it was begun with, or choose another folder.",
+        )
+    return last_state(folder)
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keeps other runs out of a run's folder.
+
+    Raises:
+        TrainingError: another run is at work there.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(alone_in(folder))
+        except BlockingIOError as error:
+            raise TrainingError(
+                f"Another process trains in {folder}", "Wait until it is done, or choose another folder."
+            ) from error
+        yield
+
+
+def last_state(folder: Path) -> Path | None:
+    """The latest complete state of a run, or None."""
+    states = [path for path in (folder / RUN).glob("checkpoint-*") if path.name.partition("-")[2].isdigit()]
+    for state in sorted(states, key=lambda path: int(path.name.partition("-")[2]), reverse=True):
+        try:
+            json.loads((state / "trainer_state.json").read_text())  # written last: without it the state is half
+        except (OSError, ValueError):
+            shutil.rmtree(state, ignore_errors=True)
+            continue
+        return state
+    return None
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def put_model(write: Callable[[Path], None], folder: Path) -> None:
+    """Has a model written to a temporary folder, then moves its files into place, `config.json` last.
+
+    Without config.json a folder is no model, so that an interruption leaves none half-written.
+
+    Args:
+        write: stores the model in an empty folder.
+        folder: where it goes; other files there stay.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
+    try:
+        write(partial)
+        for path in sorted(partial.iterdir(), key=lambda path: path.name == "config.json"):
+            os.replace(path, folder / path.name)  # noqa: PTH105 - replaces on every system
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,150 @@
+"""Pretrain: speech without labels in, a self-supervised model out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import transformers
+from torch import nn
+
+from otoscope.errors import TrainingError
+from otoscope.evaluation.clusters import Clusters, fit_clusters, mfcc_features, stream_features
+from otoscope.evaluation.masking import SHARE, SPAN
+from otoscope.models.families import family_of
+from otoscope.models.loading import load
+from otoscope.models.model import SpeechModel
+from otoscope.speech.corpus import Corpus, LeftOut
+from otoscope.speech.utterance import Utterance
+from otoscope.training.architectures import FAMILIES, Size, make_config, seeded
+from otoscope.training.augmentation import Augmentation
+from otoscope.training.contrastive import Contrastive
+from otoscope.training.loop import Report, train
+from otoscope.training.objective import Objective
+from otoscope.training.outcome import TrainingOutcome
+from otoscope.training.prediction import MaskedPrediction
+from otoscope.training.settings import TrainingSettings
+from otoscope.workflow.training_speech import check_length, training_speech, usable
+
+OBJECTIVES = ("contrastive", "clusters")
+
+
+def pretrain(
+    model: str | Path,
+    corpus: Corpus | str | Path,
+    output: str | Path,
+    *,
+    objective: str | None = None,
+    size: Size | None = None,
+    settings: TrainingSettings | None = None,
+    augmentation: Augmentation | None = None,
+    mask: float = SHARE,
+    mask_span: int = SPAN,
+    clusters: int = 100,
+    targets: str = "mfcc",
+    dev: Corpus | str | Path | None = None,
+    hold_out: float = 0.05,
+    skip_bad: bool = False,
+    resume: bool = False,
+    report: Report | None = None,
+) -> TrainingOutcome:
+    """Trains a model on speech alone.
+
+    Args:
+        model: "wav2vec2", "hubert" or "wavlm" for a new small model, or a folder with one to go on from.
+        corpus: a corpus, a path, or "embedded:train".
+        output: folder for the result, see `otoscope.training.loop.train`.
+        objective: "contrastive" (wav2vec 2.0) or "clusters" (HuBERT, WavLM); by default what the family was made for.
+        size: of a new model.
+        settings: steps, rates, seed and the like.
+        augmentation: what is done to the speech that the model hears.
+        mask: share of frames under masks if these did not overlap.
+        mask_span: frames a mask; shorter ones are easier to fill, and a small model learns sooner.
+        clusters: how many clusters, for the objective "clusters".
+        targets: what is clustered: "mfcc", or "FOLDER:STREAM" for a stream of an earlier model, such as
+            "hubert:layer.5".
+        dev: speech to watch the training with; by default speakers of the corpus are held out.
+        hold_out: share of the speakers to hold out.
+        skip_bad: leave out utterances that cannot be used, and list them in the outcome.
+        resume: go on with an interrupted run.
+        report: called with each line of the log.
+
+    Returns:
+        The folder, figures on held-out speech and what was left out.
+
+    Raises:
+        TrainingError: the settings, the folder or the speech cannot be used.
+        SpeechError: the corpus cannot be read, or an utterance is too short.
+        ModelError: the model cannot be loaded.
+    """
+    settings, augmentation = settings or TrainingSettings(), augmentation or Augmentation()
+    kind = objective
+    if kind is None and _is_new(model):
+        kind = "contrastive" if str(model) == "wav2vec2" else "clusters"
+    if kind is not None and kind not in OBJECTIVES:
+        raise TrainingError(f"There is no objective {kind!r}", f"Choose one of {', '.join(OBJECTIVES)}.")
+    source, speech_model = _start(model, size, kind, settings.seed)
+    kind = kind or ("contrastive" if hasattr(source, "quantizer") else "clusters")
+    read, utterances, held = training_speech(corpus, dev, hold_out, settings.seed, skip_bad)
+    left_out: list[LeftOut] = list(read.left_out)
+    utterances = usable(
+        utterances, partial(check_length, speech_model.frontend, augmentation.speed[1]), skip_bad, left_out
+    )
+    held = usable(held, partial(check_length, speech_model.frontend, 1.0), skip_bad, left_out)
+    made: Objective
+    if kind == "contrastive":
+        made = Contrastive(source, speech_model.frontend, mask, mask_span, augmentation)
+    else:
+        head, fitted, labels = _targets(speech_model, utterances, held, clusters, targets, settings.seed)
+        made = MaskedPrediction(source, head, speech_model.frontend, fitted, labels, mask, mask_span, augmentation)
+    folder = Path(output)
+    figures = train(made, utterances, held, settings, folder, resume=resume, report=report)
+    return TrainingOutcome(folder, made.name, figures, len(utterances), len(held), tuple(left_out))
+
+
+def _is_new(model: str | Path) -> bool:
+    return str(model) in FAMILIES and not Path(model).exists()
+
+
+def _start(model: str | Path, size: Size | None, kind: str | None, seed: int) -> tuple[nn.Module, SpeechModel]:
+    """The model to train, in a class that fits the objective, and the same made ready for examination."""
+    if _is_new(model):
+        config = make_config(str(model), size or Size())
+        if kind == "contrastive" and not hasattr(config, "num_codevectors_per_group"):
+            raise TrainingError(f"A new {model} has no quantiser", "Choose the objective clusters, or a new wav2vec2.")
+        name = family_of(config.model_type).bare
+        if kind == "contrastive":
+            name = name.removesuffix("Model") + "ForPreTraining"
+        source = seeded(seed, lambda: getattr(transformers, name)(config))
+        return source, load(source, name=str(model))
+    if size is not None:
+        raise TrainingError(f"{model} has its size already", f"Sizes are for new models: {', '.join(FAMILIES)}.")
+    ready = load(model)
+    with_quantiser = hasattr(ready.source, "quantizer")
+    source = ready.source if kind == "contrastive" or (kind is None and with_quantiser) else None
+    return source if source is not None else ready.family.encoder(ready.source), ready
+
+
+def _targets(
+    ready: SpeechModel,
+    utterances: Sequence[Utterance],
+    held: Sequence[Utterance],
+    count: int,
+    targets: str,
+    seed: int,
+) -> tuple[nn.Linear, Clusters, dict[str, np.ndarray]]:
+    """A fresh head, clusters fitted on the training speech, and labels for all speech."""
+    every = [*utterances, *held]
+    if targets == "mfcc":
+        features = mfcc_features(every, ready)
+    else:
+        place, _, stream = targets.rpartition(":")
+        if not place:
+            raise TrainingError(f"{targets!r} names no targets", "Write mfcc, or FOLDER:STREAM such as hubert:layer.5.")
+        features = stream_features(every, load(place), stream, ready.anatomy.grid)
+    fitted = fit_clusters(((u.id, features[u.id]) for u in utterances), count, seed, targets)
+    labels = {name: fitted.assign(values) for name, values in features.items()}
+    width = ready.anatomy.widths["input"]
+    return seeded(seed + 1, lambda: nn.Linear(width, count)), fitted, labels

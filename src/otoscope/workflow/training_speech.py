@@ -1,0 +1,116 @@
+"""Speech for training: never the speech of an examination."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from otoscope.embedded import SPEECH
+from otoscope.errors import AudioError, OtoscopeError, TrainingError
+from otoscope.models.frontends import Frontend
+from otoscope.speech.corpus import Corpus, LeftOut
+from otoscope.speech.utterance import Utterance
+from otoscope.training.held_out import split, watched
+from otoscope.workflow.corpora import read_corpus
+from otoscope.workflow.synthesising import MANIFEST
+
+EXAMINATION = "embedded"
+
+
+def training_speech(
+    corpus: Corpus | str | Path,
+    dev: Corpus | str | Path | None,
+    hold_out: float,
+    seed: int,
+    skip_bad: bool,
+) -> tuple[Corpus, list[Utterance], list[Utterance]]:
+    """Reads a corpus, and parts it into what is trained on and what is watched.
+
+    Args:
+        corpus: a corpus, a path, or "embedded:train".
+        dev: speech to watch the training with; None holds out speakers of the corpus.
+        hold_out: share of the speakers to hold out.
+        seed: of the choice.
+        skip_bad: leave out what cannot be read.
+
+    Returns:
+        The corpus, utterances to train on, and utterances to watch with.
+
+    Raises:
+        TrainingError: the speech is that of the examination, or both sets share an utterance.
+    """
+    read = _read(corpus, skip_bad)
+    if dev is None:
+        return read, *split(read, hold_out, seed)
+    other = _read(dev, skip_bad)
+    shared = {u.id for u in read} & {u.id for u in other}
+    if shared:
+        raise TrainingError(
+            f"Utterance {min(shared)!r} is both to be trained on and held out", "Give different speech for --dev."
+        )
+    return read, list(read), watched(list(other), seed)
+
+
+def _read(corpus: Corpus | str | Path, skip_bad: bool) -> Corpus:
+    place = corpus.root if isinstance(corpus, Corpus) else Path(corpus)
+    named = (corpus.name if isinstance(corpus, Corpus) else str(corpus)) == EXAMINATION
+    if named or (place is not None and place.resolve().is_relative_to(SPEECH[EXAMINATION].resolve())):
+        raise TrainingError(
+            "The embedded speech is for examination: nothing is trained or tuned on it",
+            "Train on embedded:train, or on speech of your own (otoscope synthesise makes some).",
+        )
+    if place is not None and (place / MANIFEST).is_file() and (place / "exam").is_dir():
+        raise TrainingError(
+            f"{place} holds an examination beside its training speech",
+            f"Name one of its splits, {place / 'train'} to train on and {place / 'dev'} to watch with.",
+        )
+    return corpus if isinstance(corpus, Corpus) else read_corpus(corpus, skip_bad=skip_bad)
+
+
+def usable(
+    utterances: Iterable[Utterance], check: Callable[[Utterance], None], skip_bad: bool, left_out: list[LeftOut]
+) -> list[Utterance]:
+    """The utterances that a check lets pass.
+
+    Args:
+        utterances: speech.
+        check: raises where an utterance cannot be used.
+        skip_bad: leave such utterances out, and list them.
+        left_out: is added to.
+
+    Raises:
+        OtoscopeError: what the check raises, without `skip_bad`.
+    """
+    kept = []
+    for utterance in utterances:
+        try:
+            check(utterance)
+        except OtoscopeError as error:
+            if not skip_bad:
+                raise
+            left_out.append(LeftOut(utterance.id, str(error)))
+        else:
+            kept.append(utterance)
+    return kept
+
+
+def check_length(frontend: Frontend, speed: float, utterance: Utterance) -> None:
+    """Makes sure that a model can take an utterance, and that masks can be drawn for it.
+
+    Args:
+        frontend: of the model.
+        speed: the highest that the speech is heard at.
+        utterance: the speech.
+
+    Raises:
+        AudioError: it is too short or too long.
+    """
+    frontend.check(utterance.n_samples, f"Utterance {utterance.id!r}")
+    if frontend.frames(int(utterance.n_samples / speed)) < _FEWEST_FRAMES:
+        raise AudioError(
+            f"Utterance {utterance.id!r} gives fewer than {_FEWEST_FRAMES} frames of this model",
+            "Leave it out with skip_bad=True (--skip-bad).",
+        )
+
+
+_FEWEST_FRAMES = 4
