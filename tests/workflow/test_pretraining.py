@@ -161,6 +161,8 @@ def test_a_synthesised_corpus_is_trained_on_by_its_split(tmp_path):
     with pytest.raises(TrainingError, match="holds an examination beside its training speech") as error:
         pretrain("wav2vec2", tmp_path / "speech", tmp_path / "m", **QUICK)
     assert str(tmp_path / "speech" / "train") in error.value.cure
+    with pytest.raises(TrainingError, match="is the examination of a synthesised corpus"):
+        pretrain("wav2vec2", tmp_path / "speech" / "exam", tmp_path / "m", **QUICK)
     assert not (tmp_path / "m").exists()
 
 

@@ -40,7 +40,7 @@ class _Pretext(Metric):
         counted = values["hits"] if self.higher_is_better else values["loss"]
         return Scores(
             self.name, self.unit, self.higher_is_better, tuple(u.id for u in corpus), tuple(u.speaker for u in corpus),
-            counted, values["frames"], {"hits": values["hits"]},
+            counted, values["frames"],
         )  # fmt: skip
 
 

@@ -67,6 +67,7 @@ def train(
     sets = {"speech": utterances, "held_out": held_out}
     prints = {name: Corpus(name, tuple(some)).fingerprint() for name, some in sets.items()}
     described = {**settings.to_dict(), **objective.describe(), **_sizes(objective), **prints}
+    described["processes"] = arguments.world_size  # each takes every n-th batch of the plan
     with contextlib.ExitStack() as held:
         state = _opened(folder, described, resume, chief, held)
         if chief and not (folder / INITIAL / "config.json").exists():

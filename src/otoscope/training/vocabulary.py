@@ -21,15 +21,18 @@ def vocabulary_of(utterances: Iterable[Utterance]) -> Vocabulary:
     Raises:
         TrainingError: there is no transcript, or one holds the delimiter.
     """
-    characters = sorted({c for u in utterances for c in " ".join((u.transcript or "").lower().split()) if c != " "})
+    characters: set[str] = set()
+    for utterance in utterances:
+        own = set("".join((utterance.transcript or "").lower().split()))
+        if DELIMITER in own:
+            raise TrainingError(
+                f"The transcript of utterance {utterance.id!r} holds {DELIMITER!r}, which parts words in the vocabulary",
+                "Write the transcript without it.",
+            )
+        characters |= own
     if not characters:
         raise TrainingError("No utterance has a transcript", "CTC needs transcripts: add them, or pre-train instead.")
-    if DELIMITER in characters:
-        raise TrainingError(
-            f"A transcript holds {DELIMITER!r}, which parts words in the vocabulary",
-            "Write the transcripts without it.",
-        )
-    return Vocabulary((BLANK, DELIMITER, *characters), 0, DELIMITER)
+    return Vocabulary((BLANK, DELIMITER, *sorted(characters)), 0, DELIMITER)
 
 
 def write_vocabulary(vocabulary: Vocabulary, folder: Path) -> None:

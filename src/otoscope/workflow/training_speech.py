@@ -64,6 +64,11 @@ def _read(corpus: Corpus | str | Path, skip_bad: bool) -> Corpus:
             f"{place} holds an examination beside its training speech",
             f"Name one of its splits, {place / 'train'} to train on and {place / 'dev'} to watch with.",
         )
+    if place is not None and place.name == "exam" and (place.parent / MANIFEST).is_file():
+        raise TrainingError(
+            f"{place} is the examination of a synthesised corpus: nothing is trained or tuned on it",
+            f"Train on {place.parent / 'train'}, and watch with {place.parent / 'dev'}.",
+        )
     return corpus if isinstance(corpus, Corpus) else read_corpus(corpus, skip_bad=skip_bad)
 
 
