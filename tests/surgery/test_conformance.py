@@ -114,7 +114,6 @@ def test_the_copy_runs_by_itself_as_it_does_through_the_tap(model, changed, afte
         assert torch.allclose(after.frames(f"layer.{layer}", 1), out.hidden_states[layer][0, :frames], atol=2e-5)
 
 
-@pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")  # WavLM's own, in every training step
 def test_a_training_step_works(model, edits):
     state = {name: value.clone() for name, value in model.source.state_dict().items()}
     changed = edited(model.source, edits).train()

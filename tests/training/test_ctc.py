@@ -88,7 +88,6 @@ def test_a_model_in_half_precision_is_trained_in_float32():
 @pytest.mark.parametrize(
     "name", ["wav2vec2-stable", "hubert-group", "wavlm-group", "conformer-relative", "bert-relative-key"]
 )
-@pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
 def test_the_loss_is_that_of_transformers(name):
     made = _ctc(name).eval()
     batch = _batch(made)
