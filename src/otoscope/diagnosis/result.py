@@ -15,6 +15,7 @@ import polars as pl
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from otoscope.diagnosis.places import check_result_place, unwritable
 from otoscope.errors import ResultError
 from otoscope.measures.measure import Row
 
@@ -96,20 +97,7 @@ class Diagnosis:
         Raises:
             ResultError: it is a file, holds something other than a diagnosis, or cannot be written.
         """
-        try:
-            folder = Path(folder).resolve()
-            if folder.exists() and not folder.is_dir():
-                raise ResultError(f"{folder} is a file", "Name a folder for the diagnosis.")
-            if folder.is_dir() and any(folder.iterdir()) and not _is_diagnosis(folder):
-                raise ResultError(
-                    f"The folder {folder} holds something other than a diagnosis", "Name a new or empty folder."
-                )
-            there = next(parent for parent in (folder, *folder.parents) if parent.exists())
-            if not there.is_dir() or not os.access(there, os.W_OK):
-                raise OSError(f"{there} cannot be written to")
-        except (OSError, RuntimeError) as error:
-            raise _unwritable(folder, error) from error
-        return folder
+        return check_result_place(folder, "a diagnosis", _is_diagnosis)
 
     def save(self, folder: str | Path) -> Path:
         """Writes the diagnosis as a folder, whole or not at all.
@@ -136,7 +124,7 @@ class Diagnosis:
                 for name in (_TABLE, _ARRAYS, _ABOUT):
                     (unfinished / name).replace(folder / name)
         except (OSError, SafetensorError) as error:
-            raise _unwritable(folder, error) from error
+            raise unwritable("a diagnosis", folder, error) from error
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
         return folder
@@ -180,9 +168,3 @@ def _is_diagnosis(folder: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(about, dict) and {"format", "model"} <= about.keys()
-
-
-def _unwritable(folder: str | Path, error: Exception) -> ResultError:
-    if isinstance(error, ResultError):
-        return error
-    return ResultError(f"The diagnosis cannot be written to {folder}: {error}", "Name a folder that you may write to.")

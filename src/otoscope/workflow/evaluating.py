@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 from torch import nn
 
+from otoscope.diagnosis.places import check_result_place, unwritable
 from otoscope.diagnosis.provenance import versions
 from otoscope.errors import EvaluationError, ResultError
 from otoscope.evaluation.catalogue import RECOGNITION, SELF_SUPERVISED, metric_by_name
@@ -113,20 +114,7 @@ class Evaluation:
         Raises:
             ResultError: it is a file, holds something other than an evaluation, or cannot be written.
         """
-        folder = Path(folder).resolve()
-        try:
-            if folder.exists() and not folder.is_dir():
-                raise ResultError(f"{folder} is a file", "Name a folder for the evaluation.")
-            if folder.is_dir() and any(folder.iterdir()) and not (folder / _ABOUT).exists():
-                raise ResultError(
-                    f"The folder {folder} holds something other than an evaluation", "Name a new or empty folder."
-                )
-            there = next(parent for parent in (folder, *folder.parents) if parent.exists())
-            if not there.is_dir() or not os.access(there, os.W_OK):
-                raise OSError(f"{there} cannot be written to")
-        except OSError as error:
-            raise _unwritable(folder, error) from error
-        return folder
+        return check_result_place(folder, "an evaluation", lambda place: (place / _ABOUT).exists())
 
     def save(self, folder: str | Path) -> Path:
         """Writes evaluation.json and a Parquet file of the utterances for every metric; whole or not at all.
@@ -154,7 +142,7 @@ class Evaluation:
                     (folder / f"{name}.parquet").unlink(missing_ok=True)
                 (unfinished / _ABOUT).replace(folder / _ABOUT)
         except OSError as error:
-            raise _unwritable(folder, error) from error
+            raise unwritable("an evaluation", folder, error) from error
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
         return folder
@@ -266,7 +254,3 @@ def _ready(
     if isinstance(model, Recogniser):
         return model.model
     return model if isinstance(model, SpeechModel) else load(model)
-
-
-def _unwritable(folder: Path, error: Exception) -> ResultError:
-    return ResultError(f"The evaluation cannot be written to {folder}: {error}", "Name a folder that you may write to.")
