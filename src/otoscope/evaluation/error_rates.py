@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import jiwer
@@ -42,8 +43,9 @@ class _ErrorRate(RecognitionMetric):
     An utterance with an empty reference counts its insertions and adds nothing to the denominator.
     """
 
+    @abstractmethod
     def _units(self, text: str) -> list[str]:
-        raise NotImplementedError
+        """What a text is counted in."""
 
     def count(self, recogniser: Recogniser, one: Recognised) -> Counts:
         """See `RecognitionMetric`."""
