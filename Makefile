@@ -41,7 +41,7 @@ check: $(STAMP)      ## ruff, types, direction of imports, documentation of publ
 benchmarks: $(STAMP) ## time and memory of the pass, as ratios within one run
 	$(BIN)/python -m benchmarks
 
-embedded: $(STAMP)   ## make the embedded models and speech anew (espeak-ng, flite; an hour and a half on two cores)
+embedded: $(STAMP)   ## make the embedded models and speech anew (espeak-ng, flite; three hours on two cores)
 	$(BIN)/python -m recipes.embedded
 
 clean:               ## remove the environment and the caches

@@ -2,8 +2,8 @@
 
     python -m recipes.embedded
 
-Needs espeak-ng and flite. Rendering takes five minutes on two cores; training two models about an hour each on a core
-of its own. An interrupted run goes on where it stopped.
+Needs espeak-ng and flite. Rendering takes a quarter of an hour on two cores; training two models about three hours each
+on a core of its own. An interrupted run goes on where it stopped.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from recipes.embedded.examination import write_outcome
 from recipes.embedded.installing import EMBEDDED, install_models, install_speech
 from recipes.embedded.stages import COMMON, FAMILY, train_one
 from recipes.embedded.telling import tell
+from recipes.embedded.voices import render_voices
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,11 +36,14 @@ def main() -> None:
     parser.add_argument("--only", choices=FAMILY, help="train this model alone, and install nothing")
     arguments = parser.parse_args()
     speech, common = arguments.work / "speech", arguments.work / "common"
+    voices = arguments.work / "voices", arguments.work / "voices-more"
     if arguments.only:
-        train_one(arguments.only, speech, common, arguments.work, arguments.scale, arguments.seed)
+        train_one(arguments.only, speech, common, voices, arguments.work, arguments.scale, arguments.seed)
         return
     synthesise(speech, arguments.hours, arguments.seed)
     synthesise(common, 0.8 * arguments.hours, arguments.seed, common=COMMON)
+    for part, folder in enumerate(voices):
+        render_voices(folder, common, COMMON, 24 * arguments.hours, arguments.seed + 1 + part)
     began = [_beside(name, arguments) for name in FAMILY]
     failed = [name for name, process in zip(FAMILY, began, strict=True) if process.wait()]
     if failed:

@@ -22,10 +22,18 @@ SIZES = {
     "wavlm": Size(layers=8, heads=4, width=192, feed_forward=768, position_kernel=8, dropout=0.0),
 }
 SECOND_ROUND = {"wav2vec2": 1000, "wavlm": 1400}  # steps at half the rate
+THIRD_ROUND = 6000  # steps, with made-up voices
+FOURTH_ROUND = 1500  # steps, with new sentences by them and fewer by espeak-ng's voices
+ROUNDS = {"wav2vec2": 3, "wavlm": 4}
 KEPT = {"wav2vec2": (300, 700), "wavlm": ()}
 NOISY = Augmentation(noise=0.6, telephone=0.15)
 NOISY_AT_ALL_SPEEDS = Augmentation(noise=0.5, snr=(12.0, 40.0), telephone=0.1, speed=(0.92, 1.1))
-PRETRAINING_SHARE, FINETUNING_SHARE = 0.6, 0.65  # of the espeak-ng sentences; flite's, the scarce ones, are all taken
+COLOURED = Augmentation(noise=0.4, snr=(12.0, 40.0), telephone=0.05, speed=(0.88, 1.14), colour=5.0)
+PRETRAINING_SHARE, FINETUNING_SHARE, LAST_SHARE = (
+    0.6,
+    0.65,
+    0.3,
+)  # of the espeak-ng sentences; flite's, the scarce ones, are all taken
 MASK, MASK_SPAN = 0.45, 5  # of pre-training: short masks, which a small model learns to fill sooner
 
 
@@ -40,14 +48,24 @@ def training_corpus(folder: Path, espeak_share: float) -> Corpus:
     return read_corpus(folder / "train").subset(stays, name="train")
 
 
-def train_one(name: str, speech: Path, common: Path, work: Path, scale: float = 1.0, seed: int = 0) -> None:
+def with_voices(train: Corpus, voices: Path) -> Corpus:
+    """The speech with that of made-up voices."""
+    return Corpus("train", (*train.utterances, *read_corpus(voices)))
+
+
+def train_one(
+    name: str, speech: Path, common: Path, voices: tuple[Path, Path], work: Path, scale: float = 1.0, seed: int = 0
+) -> None:
     """Pre-trains and fine-tunes one model of the family, taking up what an interrupted run left.
 
     Args:
         name: "wav2vec2" or "wavlm".
         speech: folder that `otoscope synthesise` wrote, for pre-training.
         common: another, of the common words alone, for fine-tuning.
-        work: gets `NAME-ssl`, `NAME-ctc` and, after a second round with half the rate, `NAME-final`.
+        voices: what `render_voices` wrote of two seeds, for the third round and the fourth.
+        work: gets `NAME-ssl`, `NAME-ctc`, after a second round with half the rate `NAME-second`, after a third, with
+            made-up voices, `NAME-third`, and after a fourth, with new sentences by them, `NAME-final`; `NAME-final` after the
+            third where that is the last.
         scale: of the numbers of steps, above 1 where there is a GPU.
         seed: of weights, batches and noise.
     """
@@ -60,7 +78,8 @@ def train_one(name: str, speech: Path, common: Path, work: Path, scale: float = 
             hold=0.35, evaluate_every=250, save_every=250, keep=tuple(round(step * scale) for step in kept),
         )  # fmt: skip
 
-    pretrained, finetuned, finished = (work / f"{name}-{stage}" for stage in ("ssl", "ctc", "final"))
+    stages = ("ssl", *("ctc", "second", "third")[: ROUNDS[name] - 1], "final")
+    pretrained, *_ = places = [work / f"{name}-{stage}" for stage in stages]
     if not (pretrained / "config.json").exists():
         train, dev = training_corpus(speech, PRETRAINING_SHARE), read_corpus(speech / "dev")
         pretrain(
@@ -69,14 +88,17 @@ def train_one(name: str, speech: Path, common: Path, work: Path, scale: float = 
             resume=(pretrained / "run").exists(), report=_print,
         )  # fmt: skip
     train, dev = training_corpus(common, FINETUNING_SHARE), read_corpus(common / "dev")
+    fewer = training_corpus(common, LAST_SHARE)
     rounds = (
-        (pretrained, finetuned, settings(3300)),
-        (finetuned, finished, settings(SECOND_ROUND[name], (), 5e-4, seed + 1)),
+        (settings(3300), train, NOISY_AT_ALL_SPEEDS),
+        (settings(SECOND_ROUND[name], (), 5e-4, seed + 1), train, NOISY_AT_ALL_SPEEDS),
+        (settings(THIRD_ROUND, (), 1e-3, seed + 2), with_voices(train, voices[0]), COLOURED),
+        (settings(FOURTH_ROUND, (), 7e-4, seed + 3), with_voices(fewer, voices[1]), COLOURED),
     )
-    for begin, end, one in rounds:
+    for begin, end, (one, heard, augmentation) in zip(places, places[1:], rounds, strict=False):
         if not (end / "config.json").exists():
             finetune(
-                begin, train, end, settings=one, augmentation=NOISY_AT_ALL_SPEEDS, dev=dev,
+                begin, heard, end, settings=one, augmentation=augmentation, dev=dev,
                 ctc=CtcSettings(mask=0.05, mask_span=6, freeze_convolutions=False, phone_layer=5),
                 resume=(end / "run").exists(), report=_print,
             )  # fmt: skip

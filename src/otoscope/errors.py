@@ -35,6 +35,10 @@ class CorpusError(SpeechError):
     """A corpus cannot be read as a whole: no recordings, no manifest, an absent tier."""
 
 
+class TableError(SpeechError):
+    """A table of words or of pairs of words cannot be read: a wrong width, no number, no vocabulary."""
+
+
 class ModelError(OtoscopeError):
     """A model cannot be loaded or examined."""
 

@@ -96,7 +96,7 @@ def test_batches_are_uneven_and_whole():
 
 
 def test_what_cannot_be_checked_is_refused():
-    with pytest.raises(EvaluationError, match="1 utterance"):
+    with pytest.raises(EvaluationError, match="One utterance makes no batch"):
         check_batch_invariance(small_recogniser(), speech((0.5,), ["a"]))
     with pytest.raises(HeadError):
         check_batch_invariance(load(CASES[0].build()), speech(), VOCABULARY)

@@ -136,8 +136,26 @@ def test_which_way_is_better():
 
 def test_the_same_scores_differ_by_nothing(corpus):
     found = paired_bootstrap(corpus.scores("before"), corpus.scores("before"))
-    assert (found.value, found.low, found.high, found.probability_of_improvement) == (0, 0, 0, 0.5)
+    assert (found.value, found.probability_of_improvement) == (0, 0.5)
     assert not found.decided
+    # Speakers on which they differ, by all their words at most, may have been missed.
+    assert -found.low == found.high == pytest.approx(1 - 0.025 ** (1 / 30))
+
+
+def test_two_speakers_that_gain_alike_decide_nothing():
+    found = paired_bootstrap(*(scores_of(wrong, [4, 8], ["p", "q"]) for wrong in ([4, 8], [2, 4])))
+    assert (found.value, found.decided) == (-0.5, False)
+    unseen = 1 - 0.025**0.5
+    assert (found.low, found.high) == pytest.approx((-0.5 - unseen * 0.5, -0.5 + unseen * 1.5))
+
+
+def test_losses_that_differ_by_nothing_have_no_interval():
+    one = scores_of([1.5, 2.25], [4, 5], ["p", "q"])
+    found = paired_bootstrap(one, one)
+    assert np.isnan([found.low, found.high]).all()
+    assert not found.decided
+    assert "without an interval" in str(found)
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["high"] is None
 
 
 def test_a_corpus_on_which_nothing_differs_is_a_tie():

@@ -77,7 +77,7 @@ def test_subset_keeps_rows_together():
         ({"parts": {"insertions": np.zeros(3)}}, "3 values of insertions"),
         ({"numerator": np.array([1, np.nan])}, "numerator of wer is nan for utterance 'u0001'"),
         ({"denominator": np.array([1, -1.0])}, "denominator of wer is -1.0 for utterance 'u0001'"),
-        ({"denominator": np.zeros(2)}, "denominators of 2 utterances sum to zero"),
+        ({"denominator": np.zeros(2)}, r"denominators sum to zero over 2 utterance"),
     ],
 )
 def test_what_is_no_score_is_refused(change, told):
@@ -114,7 +114,33 @@ def test_interval_of_a_rate():
 def test_a_rate_is_never_below_zero():
     found = scores_of([9, 1, 0, 0, 0], [10] * 5, list("abcde")).interval()
     assert found.low >= 0
-    assert scores_of([0, 0], [3, 4]).interval().high == 0
+
+
+@pytest.mark.parametrize("speakers", [2, 9, 40])
+@pytest.mark.parametrize("rate", [0.0, 0.25, 1.0])
+def test_where_all_speakers_are_alike_the_interval_allows_for_others(speakers, rate):
+    """A share u of speakers of another kind would be missed by all of them in half of what the level leaves."""
+    words = 4.0 * np.arange(1, speakers + 1)
+    scores = scores_of(rate * words, words, [f"s{k}" for k in range(speakers)])
+    for level in (0.9, 0.95):
+        found = scores.interval(level=level)
+        least, most = (found.value - found.low) / (rate or 1), (found.high - found.value) / ((1 - rate) or 1)
+        for share, there in ((least, rate > 0), (most, rate < 1)):
+            assert (1 - share) ** speakers == pytest.approx((1 - level) / 2 if there else 1)
+        assert 0 <= found.low <= found.value == rate <= found.high <= 1
+
+
+def test_no_error_among_nine_speakers_is_no_proof_of_none():
+    found = scores_of([0] * 9, [20] * 9, list("abcdefghi")).interval()
+    assert (found.low, found.blocks) == (0, 9)
+    assert found.high == pytest.approx(1 - 0.025 ** (1 / 9))
+    # A speaker without a word tells nothing.
+    assert scores_of([0] * 9, [20] * 8 + [0], list("abcdefghi")).interval().high == pytest.approx(1 - 0.025 ** (1 / 8))
+
+
+@pytest.mark.parametrize("told", [([1.5, 3.0], [1.0, 2.0]), ([0.1, 0.2], [1, 2]), ([2, 4], [1, 2]), ([0, 0], [5, 0])])
+def test_what_is_alike_and_has_no_bounds_has_no_interval(told):
+    assert np.isnan(scores_of(*told, list("ab")).interval().high)
 
 
 def test_one_utterance_has_a_value_and_no_interval():

@@ -129,8 +129,20 @@ def test_a_vocabulary_must_fit():
         load_recogniser(source, Vocabulary(tuple(LETTERS), blank=4))
     with pytest.raises(VocabularyError, match="nothing says what its outputs stand for"):
         load_recogniser(source)
-    with pytest.raises(VocabularyError, match="No vocabulary can be read beside the model in /no/such"):
-        load_recogniser(source, "/no/such/place")
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [("/no/such/place", "There is no folder /no/such/place"), ("empty", "The folder .*empty holds no tokenizer"),
+     ("broken", "No vocabulary can be read beside the model in .*broken")],
+)  # fmt: skip
+def test_a_place_without_a_tokenizer_is_named(place, told, tmp_path):
+    for name in ("empty", "broken"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "broken" / "tokenizer.json").write_text("{")
+    with pytest.raises(VocabularyError, match=told) as error:
+        load_recogniser(small(CTC[0]), tmp_path / place)
+    assert "vocab.json" in error.value.cure
 
 
 def test_bad_samples_are_refused_by_name():

@@ -20,6 +20,7 @@ from otoscope.models.recogniser import load_recogniser
 from otoscope.speech.synthesis.speakers import speakers
 from otoscope.workflow import read_corpus
 from recipes.embedded.telling import tables
+from recipes.embedded.voices import made_up_voices
 
 ROOT = Path(__file__).resolve().parents[2]
 EMBEDDED = MODELS["embedded"].parents[1]
@@ -100,6 +101,15 @@ def test_exam_shares_no_voice_and_no_sentence_with_train(exam, train):
     voices = {split: {one.variant for one in part} for split, part in table.items()}
     assert not voices["exam"] & (voices["train"] | voices["dev"])
     assert not {u.transcript for u in exam} & {u.transcript for u in train}
+
+
+def test_made_up_voices_are_of_the_training_voices_alone():
+    made_up = made_up_voices()
+    assert len({one.name for one in made_up}) == len(made_up) == 48
+    assert made_up == made_up_voices()
+    recorded = {one.variant for one in speakers("train", True) if one.engine == "flite"}
+    assert {one.variant for one in made_up} == recorded
+    assert {one.split for one in made_up} == {"train"}
 
 
 def test_what_is_shipped_is_small():

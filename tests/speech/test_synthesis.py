@@ -108,10 +108,34 @@ def test_flite_shifts_the_pitch_and_keeps_the_times(voice):
     assert high.words == usual.words
 
 
+def envelope_shift(one: np.ndarray, other: np.ndarray) -> float:
+    """The factor on frequency under which the long-term spectra of two recordings agree best."""
+    bins = np.arange(4, 200)
+    spectra = []
+    for wave in (one, other):
+        frames = np.lib.stride_tricks.sliding_window_view(wave, 512)[::160] * np.hanning(512)
+        spectra.append(np.log(np.mean(np.abs(np.fft.rfft(frames)) ** 2, axis=0) + 1e-8))
+    factors = np.linspace(0.8, 1.25, 46)
+    fits = [np.corrcoef(spectra[1][bins], np.interp(bins / f, np.arange(257), spectra[0]))[0, 1] for f in factors]
+    return float(factors[int(np.argmax(fits))])
+
+
 @flite
-def test_a_voice_without_a_pitch_to_shift_says_so():
+def test_flite_moves_the_formants_and_keeps_pitch_and_times():
+    usual, small = Flite().say(SENTENCE, "slt"), Flite().say(SENTENCE, "slt", formants=1.15)
+    assert fundamental(small.samples) / fundamental(usual.samples) == pytest.approx(1, abs=0.06)
+    assert len(small.samples) / len(usual.samples) == pytest.approx(1, abs=0.03)
+    for one, other in zip(small.words, usual.words, strict=True):
+        assert one.label == other.label
+        assert one.start == pytest.approx(other.start, abs=1600)
+    assert envelope_shift(usual.samples, small.samples) == pytest.approx(1.15, abs=0.06)
+
+
+@flite
+@pytest.mark.parametrize("asked", [{"shift": 1.1}, {"formants": 1.1}])
+def test_a_voice_without_a_pitch_to_shift_says_so(asked):
     with pytest.raises(SpeechError, match="'rms' cannot change its pitch"):
-        Flite().say(SENTENCE, "rms", shift=1.1)
+        Flite().say(SENTENCE, "rms", **asked)
 
 
 def test_absent_synthesisers_name_their_package(monkeypatch):

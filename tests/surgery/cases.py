@@ -85,6 +85,14 @@ EDITS = {
     "reset": lambda model, other: [Reset("layer.2", other), Reset("layer.3.head.1", other)],
     "redraw": lambda model, other: [Redraw("layer.2", seed=3), Redraw("layer.1.head.2", seed=4)],
     "cut": lambda model, other: [CutHeads("layer.1.head.0,2"), CutHeads("layer.2.head.3"), CutHeads("layer.3")],
+    "cut-after": lambda model, other: [
+        Gate("layer.1.head.0-1", 0.5),
+        *means(model, "layer.2.head.1"),
+        Span("layer.2.head.1", 3),
+        Reset("layer.1.head.1", other),
+        Redraw("layer.3.head.2", seed=2),
+        CutHeads("layer.1-3.head.1,2"),
+    ],
     "together": lambda model, other: [
         Gate("layer.1.head.0", 0.25),
         CutHeads("layer.1-3.head.3"),

@@ -302,6 +302,26 @@ def test_a_map_is_lent_on():
     assert [one.made for one in lending.values()] == [{}]  # nothing is kept for a later pass
 
 
+@pytest.mark.parametrize("name", ["conformer-relative", "bert-relative-key", "parakeet"])
+@pytest.mark.parametrize("edits", [[], [Gate("layer.*", 1.0)]], ids=["bare", "gated"])
+def test_training_mode_in_a_copy_that_shares_weights_leaves_batch_statistics_alone(name, edits):
+    model = load(case(name).build().eval())
+    before = {key: value.clone() for key, value in model.source.state_dict().items()}
+    copy_ = edited(model.source, edits, share=True).train()
+    encoder = model.family.encoder(copy_)
+    for owner in (encoder, encoder.config):
+        if hasattr(owner, "layerdrop"):
+            owner.layerdrop = 0.0
+    encoder(**model.frontend.inputs([speech(0.4)[0].read()]))
+    after, own = model.source.state_dict(), copy_.state_dict()
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+    counted = [key for key in own if key.endswith("num_batches_tracked")]
+    assert all(int(own[key]) == 1 for key in counted)
+    assert bool(counted) == any("running_mean" in key for key in before)
+    shared = [key for key in own if "running" not in key and "tracked" not in key]
+    assert all(own[key].data_ptr() == after[key].data_ptr() for key in shared)
+
+
 def test_a_copy_that_shares_weights_shares_no_edits():
     model = load(case("wav2vec2-group").build().eval())
     one = edited(model.source, [Gate("layer.1.head.0", 0.5)])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from otoscope.errors import SurgeryError
 from otoscope.models import load
-from otoscope.surgery import CutHeads, Gate, apply, from_dict, units
+from otoscope.surgery import CutHeads, Gate, apply, from_dict, gates, record, undo, units
 from otoscope.surgery.units import Parts
 from tests.models.small import CASES
 
@@ -132,6 +132,19 @@ def test_a_head_that_was_cut_can_be_cut_again_and_nothing_else():
         apply(cut, [Gate("layer.1.head.2", 0.5)])
     # A name that stands for all heads stands for those that are left.
     apply(cut, [Gate("layer.1.head.*", 0.5)])
+
+
+def test_an_edit_of_a_head_that_is_cut_later_is_repeated_and_taken_back():
+    model = load(MODELS["wav2vec2-group"].build())
+    gate, open_again, cut = Gate("layer.1.head.1-2", 0.5), Gate("layer.1.head.2", 1.0), CutHeads("layer.1.head.1")
+    once = apply(model, [gate, open_again, cut])
+    again = apply(once, [gate])
+    assert gates(again.source)[1].tolist() == [1, 0.5, 1]  # heads 0, 2 and 3
+    assert record(again.source)[0] == (open_again, cut, gate)
+    for taken, left in (([open_again], [1, 0.5, 1]), ([gate], [1, 1, 1]), ([cut], [1, 0.5, 0.5, 1])):
+        assert gates(undo(again, model, taken).source)[1].tolist() == left
+    with pytest.raises(SurgeryError, match="was cut from this model"):
+        apply(again, [Gate("layer.1.head.1-2", 0.25)])
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,23 @@ def test_speed_changes_length_and_pitch_and_moves_what_was_at_sample_i_to_i_over
     assert np.abs(moved).argmax() == pytest.approx(10000 / speed, abs=1)
 
 
+def test_colour_is_a_smooth_gain_as_strong_as_was_asked():
+    click = np.zeros(4096, np.float32)
+    click[2000] = 1
+    gains = []
+    for seed in range(300):
+        changed, speed = Augmentation(colour=6.0).apply(click, np.random.default_rng(seed))
+        assert speed == 1
+        assert len(changed) == len(click)
+        gains.append(20 * np.log10(np.abs(np.fft.rfft(changed))))
+    gains = np.array(gains)
+    assert np.std(gains) == pytest.approx(6, rel=0.15)
+    assert np.abs(np.diff(gains, axis=1)).max() < 1.0, "neighbouring frequencies are changed alike"
+    assert np.abs(gains.mean(axis=0)).max() < 3
+    plain, _ = Augmentation().apply(click, np.random.default_rng(0))
+    np.testing.assert_array_equal(plain, click)
+
+
 def test_the_same_chances_give_the_same_samples():
     strong = Augmentation(noise=0.5, telephone=0.5, speed=(0.9, 1.1))
     one, other = (strong.apply(_speech(), np.random.default_rng(7))[0] for _ in range(2))
@@ -82,6 +99,7 @@ def test_the_same_chances_give_the_same_samples():
     "wrong",
     [
         {"noise": 1.5}, {"noise": -0.1}, {"noise": float("nan")}, {"telephone": 2.0}, {"snr": (10.0, 5.0)},
+        {"colour": -1.0}, {"colour": 41.0},
         {"snr": (float("nan"), 5.0)}, {"speed": (1.2, 0.9)}, {"speed": (0.1, 1.0)}, {"speed": (1.0, 3.0)},
     ],
 )  # fmt: skip

@@ -224,6 +224,14 @@ def test_masks_longer_than_the_speech_are_cut_short():
     assert made.model.config.mask_time_length == 40
 
 
+def test_masks_that_would_hide_nothing_are_refused():
+    with pytest.raises(TrainingError, match=r"ParakeetForCTC\) has no vector .* a mask of 0\.05 would") as error:
+        _ctc("parakeet")
+    assert "--mask 0" in error.value.cure
+    made = _ctc("parakeet", CtcSettings(mask=0.0)).train()
+    assert torch.isfinite(made(torch.tensor(0.0), **_batch(made))["loss"])
+
+
 def test_masks_hide_frames_in_training_and_a_share_of_nothing_hides_none():
     def outputs(mask):
         made = _ctc("hubert-group", CtcSettings(mask=mask, mask_span=5))

@@ -6,7 +6,17 @@ import pytest
 
 from otoscope.errors import TrainingError
 from otoscope.training import folders
-from otoscope.training.folders import RUN, SETTINGS, alone, last_state, open_run, put_model, replace_text
+from otoscope.training.folders import (
+    RUN,
+    SETTINGS,
+    alone,
+    check_folder,
+    last_state,
+    open_run,
+    put_model,
+    replace_text,
+    without_bars,
+)
 from tests.training.small_training import tree
 
 SETTINGS_HERE = {"steps": 10, "keep": [3], "augmentation": {"snr": (8.0, 35.0)}}
@@ -96,6 +106,43 @@ def test_another_run_is_kept_out(tmp_path):
         pass
     with alone(tmp_path):
         assert tree(tmp_path) == {}
+
+
+def test_a_folder_is_checked_without_being_touched(tmp_path, monkeypatch):
+    check_folder(tmp_path / "new", resume=False)
+    open_run(tmp_path / "run", SETTINGS_HERE, resume=False)
+    check_folder(tmp_path / "run", resume=True)
+    (tmp_path / "empty").mkdir()
+    before = tree(tmp_path)
+    for name, resume, told in (
+        ("run", False, "interrupted"),
+        (".", False, "not empty"),
+        ("empty", True, "no training"),
+    ):
+        with pytest.raises(TrainingError, match=told):
+            check_folder(tmp_path / name, resume)
+    with alone(tmp_path / "run"), pytest.raises(TrainingError, match="Another process trains in"):
+        check_folder(tmp_path / "run", resume=False)
+    monkeypatch.setenv("RANK", "1")
+    check_folder(tmp_path / "run", resume=False)  # the first process may have made it
+    assert tree(tmp_path) == before
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_the_librarys_bars_are_off_within_and_as_they_were_after(shown, monkeypatch):
+    from transformers.utils import logging
+
+    monkeypatch.setattr(logging, "_tqdm_active", shown)
+
+    @without_bars()
+    def interrupted():
+        assert not logging.is_progress_bar_enabled()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert logging.is_progress_bar_enabled() is shown
 
 
 def test_settings_that_cannot_be_read_are_named(tmp_path):

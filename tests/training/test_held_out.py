@@ -60,5 +60,5 @@ def test_a_share_that_is_none_is_refused(share):
 
 
 def test_one_utterance_is_too_few():
-    with pytest.raises(TrainingError, match="1 utterances"):
+    with pytest.raises(TrainingError, match="has one utterance"):
         split(_corpus(["a"]), 0.5, 0)

@@ -174,6 +174,38 @@ def test_a_model_of_another_shape_is_refused_by_what_differs(tmp_path):
         _run(Contrastive(model, load(model).frontend, 0.5, 4, NOISY), tmp_path, resume=True)
 
 
+def test_a_run_that_began_with_other_weights_is_not_gone_on_with(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        _run(_contrastive(), tmp_path, report=stopping_at(3))
+    before = tree(tmp_path)
+    made = _contrastive()
+    with torch.no_grad():
+        next(made.parameters()).flatten()[0] += 1
+    with pytest.raises(TrainingError, match="was begun with starting_weights = '[0-9a-f]{64}', not '"):
+        _run(made, tmp_path, resume=True)
+    assert tree(tmp_path) == before
+
+
+def test_the_first_of_several_processes_takes_figures_for_all(monkeypatch):
+    sent = []
+
+    def broadcast(found):
+        sent.append(found[0]) if found[0] is not None else found.__setitem__(0, sent[-1])
+
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "broadcast_object_list", broadcast)
+    for chief in (True, False):
+        found = loop._from_first(lambda: {"wer": 0.5} if chief else pytest.fail("taken again"), chief)  # noqa: B023
+        assert found == {"wer": 0.5}
+
+    def failing():
+        raise TrainingError("no", "yes")
+
+    for chief in (True, False):
+        with pytest.raises(TrainingError, match="no"):
+            loop._from_first(failing, chief)
+
+
 def test_an_initial_model_that_is_gone_is_missed(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         _run(_contrastive(), tmp_path, report=stopping_at(3))

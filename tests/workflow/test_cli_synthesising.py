@@ -26,7 +26,11 @@ def test_the_summary_counts_what_lies_there(tmp_path):
     ("arguments", "told"),
     [(["--hours", "0"], "0.0 hours cannot be rendered"), (["--hours", "1", "--noise", "brown"], "no noise 'brown'"),
      (["--hours", "1", "--rooms", "--rt60", "2", "1"], "Reverberation times from 2.0 to 1.0 seconds"),
-     (["--hours", "1", "--workers", "0"], "0 workers cannot render anything")],
+     (["--hours", "1", "--workers", "0"], "0 workers cannot render anything"),
+     (["--hours", "1", "--snr", "0", "15"], "ratio (0.0, 15.0) is given, and no noise is added"),
+     (["--hours", "1", "--rt60", "0.2", "0.4", "--noise", "pink"], "time (0.2, 0.4) is given, and there are no rooms"),
+     (["--hours", "1", "--noise", ","], "--noise ',' names no noise"),
+     (["--hours", "1", "--noise", ""], "--noise '' names no noise")],
 )  # fmt: skip
 def test_errors_are_two_lines_with_the_cure(tmp_path, arguments, told):
     done = otoscope("synthesise", *arguments, "-o", tmp_path / "speech")

@@ -193,6 +193,11 @@ def test_a_run_is_taken_up_only_with_the_same_model_and_settings(encoder, recogn
     assert tree(tmp_path / "m") == before
 
 
+def test_the_folder_is_looked_at_before_the_model_is_read(recogniser):
+    with pytest.raises(TrainingError, match="holds a model already"):
+        finetune("/no/such/model", SPEECH, recogniser[0], **QUICK)
+
+
 @pytest.mark.slow
 def test_minutes_of_training_learn_to_spell_tones(tmp_path):
     speech = spelt_speech(120, speakers=6)

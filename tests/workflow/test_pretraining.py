@@ -23,7 +23,7 @@ from otoscope.speech.corpus import Corpus
 from otoscope.training.architectures import Size
 from otoscope.training.augmentation import Augmentation
 from otoscope.training.settings import TrainingSettings
-from otoscope.workflow import pretrain, read_corpus
+from otoscope.workflow import pretrain, pretraining, read_corpus
 from tests.diagnosis.small_speech import small_speech
 from tests.models.small import CASES
 from tests.training.small_training import TINY, same, settings, stopping_at, tree, weights
@@ -111,7 +111,12 @@ def test_speech_that_is_trained_on_is_not_held_out_too(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "error", "told"),
     [
-        ({"model": "whisper-like", "size": None}, CheckpointError, "whisper-like"),
+        (
+            {"model": "conformer", "size": None},
+            TrainingError,
+            "no new model of family 'conformer'.*wav2vec2, hubert, wavlm",
+        ),
+        ({"model": "mine/conformer", "size": None}, CheckpointError, "mine/conformer"),
         ({"model": "hubert", "objective": "contrastive"}, TrainingError, "no quantiser"),
         ({"objective": "autoencoding"}, TrainingError, "no objective 'autoencoding'"),
         ({"mask": 1.5}, OtoscopeError, "cannot be drawn"),
@@ -122,7 +127,7 @@ def test_speech_that_is_trained_on_is_not_held_out_too(tmp_path):
         ({"objective": "clusters", "targets": "mel"}, TrainingError, "names no targets"),
         ({"objective": "clusters", "targets": "/no/such:layer.1"}, CheckpointError, "/no/such"),
         ({"objective": "clusters", "augmentation": Augmentation(speed=(0.9, 1.1))}, TrainingError, "speed"),
-        ({"corpus": Corpus.from_arrays([np.zeros(16000)])}, TrainingError, "1 utterances"),
+        ({"corpus": Corpus.from_arrays([np.zeros(16000)])}, TrainingError, "has one utterance"),
         ({"settings": TrainingSettings(precision="float16")}, TrainingError, "GPU"),
     ],
 )
@@ -201,6 +206,23 @@ def test_a_folder_that_is_not_empty_is_left_alone(hubert, tmp_path):
             with pytest.raises(TrainingError, match=told):
                 pretrain("hubert", SPEECH_HERE, place, clusters=6, resume=resume, **QUICK)
         assert tree(place) == before
+
+
+def test_the_folder_is_looked_at_before_anything_is_computed(hubert, tmp_path, monkeypatch):
+    (tmp_path / "notes.txt").write_text("mine")
+    monkeypatch.setattr(pretraining, "load", lambda *args, **other: pytest.fail("too late"))
+    for place, told in ((tmp_path, "not empty"), (hubert[0], "holds a model already")):
+        with pytest.raises(TrainingError, match=told):
+            pretrain("hubert", "/no/such/speech", place, clusters=6, **QUICK)
+
+
+def test_the_librarys_bars_are_not_shown(tmp_path, capfd, monkeypatch):
+    from transformers.utils import logging
+
+    monkeypatch.setattr(logging, "_tqdm_active", True)
+    pretrain("wav2vec2", SPEECH_HERE, tmp_path / "m", **QUICK)
+    assert capfd.readouterr().err == ""
+    assert logging.is_progress_bar_enabled()
 
 
 @pytest.mark.parametrize(

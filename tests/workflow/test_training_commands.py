@@ -2,12 +2,13 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
 
-from otoscope.cli.training import Run, _Told, render_line
+from otoscope.cli.training import Log, Run, render_line, standing
 from otoscope.models.recogniser import load_recogniser
 from otoscope.speech import write_corpus
 from otoscope.speech.corpus import LeftOut
@@ -103,10 +104,45 @@ def test_a_line_of_figures():
 def test_what_was_left_out_is_listed(tmp_path, capsys):
     left_out = tuple(LeftOut(f"utterance-{k}", f"[{k}] is short") for k in range(23))
     outcome = TrainingOutcome(tmp_path / ("long" * 30), "ctc", {"wer": 0.5}, 10, 2, left_out)
-    _Told(Run()).outcome(outcome, "otoscope evaluate DIR CORPUS")
+    Log(Run(), tmp_path).outcome(outcome, "otoscope evaluate DIR CORPUS")
     lines = capsys.readouterr().out.splitlines()[1:]
     assert lines[0] == "left out: utterance-0: [0] is short"
     assert lines[20:] == ["... and 3 more; --json lists all", str(outcome), "Next: otoscope evaluate DIR CORPUS"]
+
+
+def test_an_interruption_tells_where_the_training_stands(tmp_path, capsys):
+    with pytest.raises(KeyboardInterrupt), Log(Run(steps=10), tmp_path / "m"):
+        raise KeyboardInterrupt
+    assert "interrupted before the first step; nothing was written." in capsys.readouterr().err
+    run = tmp_path / "m" / "run"
+    run.mkdir(parents=True)
+    (run / "settings.json").write_text("{}")
+    assert "--resume to begin at step 0" in standing(tmp_path / "m", 10)
+    for step in (4, 8):
+        (run / f"checkpoint-{step}").mkdir()
+    (run / "checkpoint-4" / "trainer_state.json").write_text("{}")
+    assert "is that of step 4 of 10" in standing(tmp_path / "m", 10)
+    assert "--resume" in standing(tmp_path / "m", 10)
+    (tmp_path / "m" / "config.json").write_text("{}")
+    assert "already lay" in standing(tmp_path / "m", 10)
+
+
+@pytest.mark.slow
+def test_control_c_names_the_way_on(speech, tmp_path):
+    endless = ["--steps", 100_000, "--save-every", 2, *SHORT[2:]]
+    arguments = ["pretrain", "wav2vec2", speech, "-o", tmp_path / "m", *TINY, *endless]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "otoscope", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=environment,
+    ) as program:  # fmt: skip
+        while "step     4" not in program.stdout.readline():
+            pass
+        program.send_signal(signal.SIGINT)
+        _, told = program.communicate()
+    assert program.returncode == 130
+    assert len(told.strip().splitlines()) == 1
+    assert "Give the same command with --resume" in told
 
 
 @pytest.mark.slow

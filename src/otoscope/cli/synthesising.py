@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from otoscope.cli.app import Flag, Json, Range, app, progress_bar
+from otoscope.errors import SpeechError
 
 
 @app.command
@@ -20,9 +21,9 @@ def synthesise(
     no_flite: Flag = False,
     common: int | None = None,
     noise: str | None = None,
-    snr: Range = (5.0, 20.0),
+    snr: Range | None = None,
     rooms: Flag = False,
-    rt60: Range = (0.2, 0.8),
+    rt60: Range | None = None,
     workers: int | None = None,
     as_json: Json = False,
 ) -> None:
@@ -51,11 +52,11 @@ def synthesise(
     noise
         Kinds of noise to add, separated by commas: white, pink, babble.
     snr
-        The least and the greatest signal-to-noise ratio, dB.
+        The least and the greatest signal-to-noise ratio, dB, of `--noise`. Default: 5 20.
     rooms
         Let each recording be heard in a room of its own.
     rt60
-        The least and the greatest reverberation time of a room, seconds.
+        The least and the greatest reverberation time of a room, seconds, of `--rooms`. Default: 0.2 0.8.
     workers
         Processes at a time; as many as there are cores if not given.
     as_json
@@ -71,7 +72,7 @@ def synthesise(
             seed,
             flite=not no_flite,
             common=common,
-            noise=noise.split(",") if noise else (),
+            noise=_kinds(noise),
             snr=snr,
             rooms=rooms,
             rt60=rt60,
@@ -92,3 +93,15 @@ def synthesise(
     console.print(table)
     console.print(f"\nSaved in [bold]{made.folder}[/bold]   ({made.seconds:.0f} s)", highlight=False)
     console.print(f"Next: [bold]otoscope diagnose embedded {made.folder / 'exam'}[/bold]", highlight=False)
+
+
+def _kinds(noise: str | None) -> list[str]:
+    """Kinds of noise, as they are given.
+
+    Raises:
+        SpeechError: the option is given and names none.
+    """
+    kinds = [kind.strip() for kind in (noise or "").split(",") if kind.strip()]
+    if noise is not None and not kinds:
+        raise SpeechError(f"--noise {noise!r} names no noise", "Name some of white, pink, babble, or leave it out.")
+    return kinds

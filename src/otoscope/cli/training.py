@@ -141,8 +141,8 @@ def pretrain(
 ) -> None:
     """Train a model on speech without labels.
 
-    MODEL is wav2vec2, hubert or wavlm for a new small model, or a folder with a model to go on from. With several
-    processes: torchrun --nproc-per-node 2 -m otoscope pretrain ...
+    MODEL is wav2vec2, hubert or wavlm for a new small model, or a folder or Hub name (OWNER/NAME) to go on from. With
+    several processes: torchrun --nproc-per-node 2 -m otoscope pretrain ...
 
     Examples:
 
@@ -154,7 +154,7 @@ def pretrain(
     Parameters
     ----------
     model
-        Family of a new model, or a folder.
+        Family of a new model (wav2vec2, hubert or wavlm), a folder, or a Hub name with a slash.
     corpus
         Folder, manifest, or `embedded:train`.
     output
@@ -185,12 +185,12 @@ def pretrain(
     sizes = {"layers": layers, "heads": heads, "width": width, "feed_forward": feed_forward}
     given: dict[str, Any] = {name: value for name, value in sizes.items() if value is not None}
     size = Size(**{"feed_forward": 4 * wide, **given}) if given else None
-    told = _Told(run)
-    outcome = verb(
-        model, corpus, output, objective=objective, size=size, augmentation=run.augmentation(), mask=mask,
-        mask_span=mask_span, clusters=clusters, targets=targets, report=told.line, **run.common(),
-    )  # fmt: skip
-    told.outcome(outcome, f"otoscope finetune {output} CORPUS -o DIR")
+    with Log(run, output) as log:
+        outcome = verb(
+            model, corpus, output, objective=objective, size=size, augmentation=run.augmentation(), mask=mask,
+            mask_span=mask_span, clusters=clusters, targets=targets, report=log.line, **run.common(),
+        )  # fmt: skip
+    log.outcome(outcome, f"otoscope finetune {output} CORPUS -o DIR")
 
 
 @app.command
@@ -226,7 +226,7 @@ def finetune(
     output
         Folder for the model, DIR/initial, DIR/step-N and DIR/run (log and states).
     mask
-        Share of frames under SpecAugment's time masks.
+        Share of frames under SpecAugment's time masks; 0 for families without them, such as Parakeet.
     mask_span
         Frames a mask.
     train_convolutions
@@ -240,31 +240,46 @@ def finetune(
     from otoscope.workflow import finetune as verb
 
     settings = CtcSettings(mask, mask_span, not train_convolutions, phone_layer)
-    told = _Told(run)
-    outcome = verb(
-        model, corpus, output, ctc=settings, augmentation=run.augmentation(speed), report=told.line, **run.common()
-    )
-    told.outcome(outcome, f"otoscope evaluate {output} CORPUS")
+    with Log(run, output) as log:
+        outcome = verb(
+            model, corpus, output, ctc=settings, augmentation=run.augmentation(speed), report=log.line, **run.common()
+        )
+    log.outcome(outcome, f"otoscope evaluate {output} CORPUS")
 
 
 _MOST_LISTED = 20  # of the utterances left out
 
 
-class _Told:
-    """Prints the log and the outcome; of several processes the first alone does."""
+class Log:
+    """Prints a training's lines and its outcome, and on Ctrl-C where it stands; of several processes the first alone.
 
-    def __init__(self, run: Run) -> None:
-        from transformers.utils import logging
+    Args:
+        run: how the training runs.
+        folder: of the training.
+    """
 
-        logging.disable_progress_bar()
-        self._as_json = run.as_json
-        self._console = Console(stderr=run.as_json, quiet=os.environ.get("RANK", "0") != "0")
+    def __init__(self, run: Run, folder: Path) -> None:
+        self._as_json, self._folder, self._steps = run.as_json, folder, run.steps
+        self._quiet = os.environ.get("RANK", "0") != "0"
+        self._console = Console(stderr=run.as_json, quiet=self._quiet)
         self._console.print("Reading the speech ...", style="dim", highlight=False)
 
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is KeyboardInterrupt:
+            text = standing(self._folder, self._steps)
+            Console(stderr=True, quiet=self._quiet).print(
+                f"otoscope: {text}", highlight=False, markup=False, soft_wrap=True
+            )
+
     def line(self, row: Mapping[str, Any]) -> None:
+        """A line of the log."""
         self._console.print(render_line(row), highlight=False, soft_wrap=True)
 
     def outcome(self, outcome: Any, following: str) -> None:
+        """The outcome, and the command that comes next."""
         if self._console.quiet:
             return
         if self._as_json:
@@ -279,6 +294,24 @@ class _Told:
 
     def _say(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def standing(folder: Path, steps: int) -> str:
+    """Where an interrupted training stands, and how it is gone on with."""
+    from otoscope.training.folders import RUN, SETTINGS, last_state
+
+    if (folder / "config.json").exists():
+        return f"interrupted when the model already lay in {folder}."
+    if not (folder / RUN / SETTINGS).exists():
+        return "interrupted before the first step; nothing was written."
+    state = last_state(folder)
+    if state is None:
+        return f"interrupted before {folder} held a state. Give the same command with --resume to begin at step 0."
+    step = state.name.rpartition("-")[2]
+    return (
+        f"interrupted; the last state in {folder} is that of step {step} of {steps}. "
+        "Give the same command with --resume to go on from there."
+    )
 
 
 def render_line(row: Mapping[str, Any]) -> str:

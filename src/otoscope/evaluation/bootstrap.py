@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -62,8 +62,8 @@ class Estimate:
 
     Attributes:
         value: of the whole corpus.
-        low: lower end; NaN where there are fewer than two blocks.
-        high: upper end; NaN where there are fewer than two blocks.
+        low: lower end; NaN where there is no interval.
+        high: upper end; NaN where there is no interval.
         level: coverage that the interval is for.
         blocks: how many blocks were drawn from.
         by: what a block is: "speaker" or "utterance".
@@ -152,3 +152,32 @@ def block_bootstrap(
         reach = float(np.quantile(np.abs(stretched - value), level))
         low, high = value - reach, value + reach
     return Bootstrap(Estimate(value, low, high, level, blocks, by), stretched, drawn)
+
+
+def allow_for_unseen(found: Estimate, sums: np.ndarray, bounds: tuple[float, float] | None) -> Estimate:
+    """The estimate itself, unless all blocks have the same ratio, so that draws of them show no spread at all.
+
+    Nothing at all was seen then of blocks that do otherwise, and the interval says how many there may be. Of G blocks
+    that are all of one kind, others make up at most a share of u = 1 - ((1 - level) / 2)^(1 / G) of all that there are
+    (Clopper and Pearson 1934, "The use of confidence or fiducial limits"; nearly the rule of three). If each of them
+    were as far off as can be, the ratio would reach from v - u (v - least) to v + u (most - v). The end is wide: u is
+    0.34 with 9 speakers and 0.09 with 40, whatever each of them said, since speakers are what is independent.
+
+    Args:
+        found: the bootstrap's estimate.
+        sums: numerators and denominators of each block, shape (2, G).
+        bounds: the least and the most that a block's ratio can be; None where there are no such numbers.
+
+    Returns:
+        The estimate; its ends are NaN where no spread is seen, and the ratio has no bounds or lies beyond them, or
+        fewer than two blocks have a denominator.
+    """
+    tops, bottoms = np.asarray(sums, np.float64)
+    if np.isnan(found.low) or not (tops * bottoms.sum() == bottoms * tops.sum()).all():
+        return found
+    telling = int((bottoms > 0).sum())
+    if bounds is None or telling < 2 or not bounds[0] <= found.value <= bounds[1]:
+        return replace(found, low=float("nan"), high=float("nan"))
+    unseen = 1 - ((1 - found.level) / 2) ** (1 / telling)
+    low, high = (found.value + unseen * (bound - found.value) for bound in bounds)
+    return replace(found, low=low, high=high)

@@ -25,6 +25,8 @@ class Cost:
         parameters: of the encoder, and of the CTC head where the model is a recogniser.
         macs_per_second: multiply-accumulates of the encoder for a second of speech, averaged over an utterance of 10 s
             or of the fixed input; None where they cannot be counted.
+        head_macs_per_second: multiply-accumulates of the CTC head for a second of speech, beside the encoder's; None
+            where the model is no recogniser.
         bytes_float32: of the weights in a file, in float32.
         bytes_float16: of the weights in a file, in float16.
         peak_bytes: the most memory that weights and results of operations hold at once while the model runs on one
@@ -40,6 +42,7 @@ class Cost:
     peak_bytes: int
     peak_seconds: float
     device: str
+    head_macs_per_second: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, fit for JSON."""
@@ -65,6 +68,7 @@ def cost_of(model: SpeechModel | Recogniser) -> Cost:
         peak_memory(modules, lambda: run([noise]), speech_model.device),
         seconds,
         str(speech_model.device),
+        model.head_macs_per_second if isinstance(model, Recogniser) else None,
     )
 
 

@@ -87,7 +87,8 @@ def check_batch_invariance(
     """
     recogniser = recogniser_of(model, vocabulary)
     if len(corpus) < 2:
-        raise EvaluationError(f"{len(corpus)} utterance(s) make no batch", "Give two utterances or more.")
+        held = "One utterance makes" if len(corpus) else "No utterance makes"
+        raise EvaluationError(f"{held} no batch", "Give two utterances or more.")
     check_lengths(recogniser, corpus)
     run = plain_run(recogniser) if plain else recogniser.log_probabilities
     spelt = recogniser.vocabulary

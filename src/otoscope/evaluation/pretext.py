@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -14,9 +15,17 @@ from torch import nn
 from otoscope.errors import HeadError
 from otoscope.evaluation.contrastive import contrastive_logits, contrastive_terms
 from otoscope.evaluation.masking import SHARE, SPAN, draw_negatives, span_mask
+from otoscope.evaluation.metric import Progress
 from otoscope.models.frontends import Frontend
 from otoscope.speech.utterance import RATE, Utterance
 from otoscope.statistics.hashing import uniform
+
+_Terms = tuple[torch.Tensor, torch.Tensor]
+
+
+def has_mask_vector(model: nn.Module) -> bool:
+    """Whether a model has the vector that stands for masked frames; what masks name would not be hidden without."""
+    return any(name.endswith("masked_spec_embed") for name, _ in model.named_parameters())
 
 
 def check_masking(model: nn.Module) -> None:
@@ -26,8 +35,7 @@ def check_masking(model: nn.Module) -> None:
         HeadError: it would not.
     """
     config: Any = model.config
-    embedding = any(name.endswith("masked_spec_embed") for name, _ in model.named_parameters())
-    if "mask_time_indices" not in inspect.signature(model.forward).parameters or not embedding:
+    if "mask_time_indices" not in inspect.signature(model.forward).parameters or not has_mask_vector(model):
         raise HeadError(
             f"{type(model).__name__} has no vector that stands for masked frames",
             "Use a model of the wav2vec 2.0, HuBERT or WavLM kind whose mask_time_prob is above zero.",
@@ -44,7 +52,6 @@ def own_generator(seed: int, utterance: str, purpose: str) -> np.random.Generato
     return np.random.default_rng(int(uniform(seed, utterance, purpose=purpose) * 2**53))
 
 
-@torch.no_grad()
 def contrastive_values(
     model: nn.Module,
     frontend: Frontend,
@@ -52,7 +59,7 @@ def contrastive_values(
     seed: int = 0,
     share: float = SHARE,
     span: int = SPAN,
-    progress: Callable[[float, float], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, np.ndarray]:
     """Contrastive loss and hits, one utterance at a time, in eval mode: codes are the likeliest, nothing is dropped.
 
@@ -69,25 +76,18 @@ def contrastive_values(
         "loss" (nats, summed), "hits" and "frames" (masked ones), each of shape (utterances,).
     """
     config: Any = model.config
-    rows = []
-    with _evaluating(model) as device:
-        for utterance in _told(utterances, progress):
-            samples = utterance.read()
-            draw = own_generator(seed, utterance.id, "mask")
-            mask = span_mask(frontend.frames(len(samples)), share, draw, span)
-            negatives = torch.from_numpy(draw_negatives(int(mask.sum()), int(config.num_negatives), draw)).to(device)
-            where = torch.from_numpy(mask)[None].to(device)
-            out = model(**_inputs(model, frontend, samples, device), mask_time_indices=where)
-            targets = out.projected_quantized_states[where]
-            logits = contrastive_logits(
-                out.projected_states[where], targets, targets, negatives, config.contrastive_logits_temperature
-            )
-            loss, hits = contrastive_terms(logits)
-            rows.append((float(loss.double().sum()), float(hits.double().sum()), float(mask.sum())))
-    return dict(zip(("loss", "hits", "frames"), np.array(rows).T, strict=True))
+
+    def terms(out: Any, utterance: Utterance, mask: torch.Tensor, draw: np.random.Generator) -> _Terms:
+        negatives = torch.from_numpy(draw_negatives(int(mask.sum()), int(config.num_negatives), draw)).to(mask.device)
+        targets = out.projected_quantized_states[mask]
+        logits = contrastive_logits(
+            out.projected_states[mask], targets, targets, negatives, config.contrastive_logits_temperature
+        )
+        return contrastive_terms(logits)
+
+    return _values(model, frontend, utterances, terms, seed, share, span, progress)
 
 
-@torch.no_grad()
 def prediction_values(
     model: nn.Module,
     head: nn.Module,
@@ -97,7 +97,7 @@ def prediction_values(
     seed: int = 0,
     share: float = SHARE,
     span: int = SPAN,
-    progress: Callable[[float, float], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, np.ndarray]:
     """Cross-entropy of the clusters under the mask and hits, one utterance at a time, in eval mode.
 
@@ -115,48 +115,65 @@ def prediction_values(
     Returns:
         "loss" (nats, summed), "hits" and "frames" (masked ones), each of shape (utterances,).
     """
+
+    def terms(out: Any, utterance: Utterance, mask: torch.Tensor, draw: np.random.Generator) -> _Terms:
+        logits = head(out.last_hidden_state[mask]).float()
+        wanted = torch.from_numpy(labels[utterance.id]).to(mask.device)[mask[0]]
+        return F.cross_entropy(logits, wanted, reduction="none"), logits.argmax(-1) == wanted
+
+    return _values(model, frontend, utterances, terms, seed, share, span, progress)
+
+
+@torch.no_grad()
+def _values(
+    model: nn.Module,
+    frontend: Frontend,
+    utterances: Sequence[Utterance],
+    terms: Callable[[Any, Utterance, torch.Tensor, np.random.Generator], _Terms],
+    seed: int,
+    share: float,
+    span: int,
+    progress: Progress | None,
+) -> dict[str, np.ndarray]:
+    """Runs each utterance under its own mask, and sums what `terms` gives for it.
+
+    Args:
+        model: takes `mask_time_indices`; its mode is put back afterwards.
+        frontend: prepares its input.
+        utterances: the speech.
+        terms: from the model's output, the utterance, its mask (1, T) and its generator to loss and hit of each masked
+            frame.
+        seed: of masks, and of what `terms` draws.
+        share: see `span_mask`.
+        span: frames a mask.
+        progress: called after each utterance with the seconds done and in all.
+    """
+    total, done = sum(u.n_samples for u in utterances) / RATE, 0.0
+    weights = next(model.parameters())
     rows = []
-    with _evaluating(model) as device:
-        for utterance in _told(utterances, progress):
+    with _eval_mode(model):
+        for utterance in utterances:
             samples = utterance.read()
-            mask = span_mask(frontend.frames(len(samples)), share, own_generator(seed, utterance.id, "mask"), span)
-            where = torch.from_numpy(mask)[None].to(device)
-            out = model(**_inputs(model, frontend, samples, device), mask_time_indices=where)
-            logits = head(out.last_hidden_state[where]).float()
-            wanted = torch.from_numpy(labels[utterance.id][mask]).to(device)
-            loss = F.cross_entropy(logits, wanted, reduction="none")
-            hits = (logits.argmax(-1) == wanted).double()
-            rows.append((float(loss.double().sum()), float(hits.sum()), float(mask.sum())))
+            draw = own_generator(seed, utterance.id, "mask")
+            drawn = span_mask(frontend.frames(len(samples)), share, draw, span)
+            mask = torch.from_numpy(drawn)[None].to(weights.device)
+            inputs = {
+                name: value.to(weights.device, weights.dtype if value.is_floating_point() else None)
+                for name, value in frontend.inputs([samples]).items()
+            }
+            loss, hits = terms(model(**inputs, mask_time_indices=mask), utterance, mask, draw)
+            rows.append((float(loss.double().sum()), float(hits.double().sum()), float(mask.sum())))
+            done += utterance.n_samples / RATE
+            if progress is not None:
+                progress(done, total)
     return dict(zip(("loss", "hits", "frames"), np.array(rows).T, strict=True))
 
 
-def _told(utterances: Sequence[Utterance], progress: Callable[[float, float], None] | None) -> Iterator[Utterance]:
-    """The utterances one by one; progress is told after each."""
-    total, done = sum(u.n_samples for u in utterances) / RATE, 0.0
-    for utterance in utterances:
-        yield utterance
-        done += utterance.n_samples / RATE
-        if progress is not None:
-            progress(done, total)
-
-
-def _inputs(model: nn.Module, frontend: Frontend, samples: np.ndarray, device: torch.device) -> dict[str, Any]:
-    kind = next(model.parameters()).dtype
-    return {
-        name: (value.to(kind) if value.is_floating_point() else value).to(device)
-        for name, value in frontend.inputs([samples]).items()
-    }
-
-
-class _evaluating:  # noqa: N801 - used as a function
-    """Eval mode for the length of a block; gives the model's device."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._model, self._was = model, model.training
-
-    def __enter__(self) -> torch.device:
-        self._model.eval()
-        return next(self._model.parameters()).device
-
-    def __exit__(self, *error: object) -> None:
-        self._model.train(self._was)
+@contextlib.contextmanager
+def _eval_mode(model: nn.Module) -> Iterator[None]:
+    was = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was)

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from otoscope.errors import EvaluationError, ResultError
-from otoscope.evaluation.bootstrap import Blocks, Estimate, block_bootstrap, blocks_of
+from otoscope.evaluation.bootstrap import Blocks, Estimate, allow_for_unseen, block_bootstrap, blocks_of
 
 _KEY = "otoscope.scores"
 
@@ -68,7 +68,7 @@ class Scores:
                 )
         if not self.denominator.sum() > 0:
             raise EvaluationError(
-                f"{self.metric} has nothing to be counted on: the denominators of {n} utterances sum to zero",
+                f"{self.metric} has nothing to be counted on: its denominators sum to zero over {n} utterance(s)",
                 "Use a corpus whose transcripts hold at least one word.",
             )
 
@@ -85,8 +85,21 @@ class Scores:
         """What is drawn as a whole for intervals: speakers, or utterances where fewer than two speakers are known."""
         return blocks_of(self.ids, self.speakers)
 
+    @property
+    def counts(self) -> bool:
+        """Whether numerators and denominators count things, so that one in one is the most that goes wrong or right.
+
+        An error rate can exceed one, by insertions; where it does, there is no such bound.
+        """
+        whole = (np.rint(column) == column for column in (self.numerator, self.denominator))
+        return all(bool(one.all()) for one in whole) and bool((self.numerator >= 0).all())
+
     def interval(self, seed: int = 0, level: float = 0.95, n: int = 10_000) -> Estimate:
-        """The value with its bootstrap interval; its ends are NaN where there are fewer than two blocks.
+        """The value with its bootstrap interval.
+
+        Where all blocks have the same rate, as where no error was made at all, draws of them show no spread: the ends
+        are then those of `allow_for_unseen`, with a rate of 0 and a rate of 1 as the furthest that a speaker can be
+        off. They are NaN where there are fewer than two blocks, and for losses that are the same in all of them.
 
         Args:
             seed: of the drawing.
@@ -96,7 +109,8 @@ class Scores:
         blocks = self.blocks
         sums = np.stack([blocks.sums(self.numerator), blocks.sums(self.denominator)])
         positive = bool((self.numerator >= 0).all())
-        return block_bootstrap(sums, _ratio, blocks.by, n, seed, level, positive).estimate
+        found = block_bootstrap(sums, _ratio, blocks.by, n, seed, level, positive).estimate
+        return allow_for_unseen(found, sums, (0.0, 1.0) if self.counts else None)
 
     def totals(self) -> dict[str, float]:
         """Sums over all utterances: numerator, denominator, and every part."""

@@ -86,7 +86,7 @@ def compare_time(
     if repeats < 6:
         raise EvaluationError(f"{repeats} pairs of runs give no 95 % interval of their median", "Take six or more.")
     if not len(samples) or batch < 1:
-        raise EvaluationError(f"{len(samples)} utterances in batches of {batch}", "Give one or more of both.")
+        raise EvaluationError(f"{len(samples)} utterance(s) in batches of {batch}", "Give one or more of both.")
     groups = [samples[k : k + batch] for k in range(0, len(samples), batch)]
     runs = [_timed(a, groups), _timed(b, groups)]
     for run in runs:

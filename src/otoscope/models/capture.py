@@ -37,6 +37,7 @@ class Capture:
         attention: layer (from 1) -> for each utterance the statistics that were asked for, by name.
         outside: layer -> for each utterance the attention per head, (heads,), on frames of padding that a model of
             fixed input length attends to; zeros elsewhere.
+        other: what the same batch gave in another model that this one is compared with.
     """
 
     utterances: tuple[Utterance, ...]
@@ -46,6 +47,7 @@ class Capture:
     grids: Mapping[str, Grid]
     attention: Mapping[int, list[dict[str, torch.Tensor]]]
     outside: Mapping[int, list[torch.Tensor]]
+    other: "Capture | None" = None
 
     def frames(self, stream: str, k: int) -> torch.Tensor:
         """Valid frames of utterance k, shape (T_k, d)."""

@@ -241,10 +241,7 @@ class SpeechModel:
         edits = described(self._encoder, _unwrapped)
         digest = hashlib.sha256(repr([*sizes, *([edits] if edits else [])]).encode())
         state = {_unwrapped(name): value for name, value in self._encoder.state_dict().items()}
-        for name in sorted(name for name in state if not name.endswith(TRAINING_ONLY)):
-            array = state[name].detach().cpu().contiguous()
-            digest.update(f"{name}{tuple(array.shape)}{array.dtype}".encode())
-            digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes())
+        take_weights(digest, {name: value for name, value in state.items() if not name.endswith(TRAINING_ONLY)})
         return digest.hexdigest()
 
     def macs_per_second(self) -> int | None:
@@ -286,6 +283,14 @@ class SpeechModel:
             "dtype": str(next(self._encoder.parameters()).dtype).removeprefix("torch."),
             "fingerprint": self.fingerprint(),
         }
+
+
+def take_weights(digest: Any, state: Mapping[str, torch.Tensor]) -> None:
+    """Adds tensors to a digest of hashlib's: names, shapes, types and values, in order of name."""
+    for name in sorted(state):
+        array = state[name].detach().cpu().contiguous()
+        digest.update(f"{name}{tuple(array.shape)}{array.dtype}".encode())
+        digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes())
 
 
 def _unwrapped(name: str) -> str:

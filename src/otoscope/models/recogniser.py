@@ -10,6 +10,7 @@ from torch import nn
 
 from otoscope.errors import CaptureError, HeadError, VocabularyError
 from otoscope.models.families import submodule
+from otoscope.models.frontends import RATE
 from otoscope.models.loading import load
 from otoscope.models.model import SpeechModel
 from otoscope.models.view import view_of
@@ -63,6 +64,16 @@ class Recogniser:
     def parameters(self) -> int:
         """Number of parameters of encoder and head."""
         return self.model.parameters + sum(parameter.numel() for parameter in self._head.parameters())
+
+    @property
+    def head_macs_per_second(self) -> int:
+        """Multiply-accumulates of the head for a second of speech, averaged over the length that the encoder's are.
+
+        A head multiplies each of its weights once a frame; its biases are added only.
+        """
+        seconds = self.model.frontend.usual_seconds
+        weights = sum(parameter.numel() for parameter in self._head.parameters() if parameter.ndim > 1)
+        return int(weights * self.frames(int(seconds * RATE)) / seconds)
 
     def frames(self, n_samples: int) -> int:
         """Frames that an utterance gives at the head."""

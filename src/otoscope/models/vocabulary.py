@@ -164,8 +164,16 @@ def read_vocabulary(place: str | Path, outputs: int) -> Vocabulary:
 
     from otoscope.embedded import embedded_model
 
+    folder = Path(embedded_model(str(place)) or place).expanduser()
+    local = folder.exists() or str(place).startswith((".", "/", "~"))
+    if local and not any((folder / name).is_file() for name in _TOKENIZERS):
+        told = f"The folder {place} holds no tokenizer" if folder.is_dir() else f"There is no folder {place}"
+        raise VocabularyError(
+            f"{told}, so nothing says what the model's outputs stand for",
+            f"Name the folder with the model's {' or '.join(_TOKENIZERS[:2])} (vocabulary=, --vocabulary).",
+        )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(embedded_model(str(place)) or place), trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(str(folder) if local else str(place), trust_remote_code=False)
     except Exception as error:  # whatever the library makes of an absent or broken tokenizer
         raise VocabularyError(
             f"No vocabulary can be read beside the model in {place}: {' '.join(str(error).split())[:200]}", _CURE
@@ -173,6 +181,7 @@ def read_vocabulary(place: str | Path, outputs: int) -> Vocabulary:
     return Vocabulary.from_tokenizer(tokenizer, outputs)
 
 
+_TOKENIZERS = ("vocab.json", "tokenizer.json", "tokenizer.model", "vocab.txt")
 _UNSPEAKABLE = (
     "Spell the transcript with the model's characters, or leave the utterance out (skip_bad=True, --skip-bad)."
 )

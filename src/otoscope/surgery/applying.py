@@ -11,7 +11,7 @@ from torch import nn
 from otoscope.errors import SurgeryError, UnknownFamilyError
 from otoscope.models.edits import described, head_edits
 from otoscope.models.families import Family, family_of
-from otoscope.models.model import TRAINING_ONLY, SpeechModel
+from otoscope.models.model import TRAINING_ONLY, SpeechModel, take_weights
 from otoscope.models.view import view_of
 from otoscope.surgery.attention import check_maps
 from otoscope.surgery.edit import RECORD, Edit
@@ -25,14 +25,19 @@ def edited(module: nn.Module, edits: Sequence[Edit], *, share: bool = False) -> 
         module: the model, bare or with a head; left as it is.
         edits: what is changed, in order.
         share: the copy shares all weights that no edit sets with the original, so that it costs no memory; training it
-            would train the original too.
+            would train the original too. Running statistics of batch norms are the copy's own.
 
     Raises:
         SurgeryError: an edit names what is not there, or does not fit; there is no copy then.
         UnknownFamilyError: otoscope does not know the model.
     """
+    return _edited(module, edits, share, ())
+
+
+def _edited(module: nn.Module, edits: Sequence[Edit], share: bool, applied: Sequence[Edit]) -> nn.Module:
+    """See `edited`; edits in `applied` went through once, and may name heads that were cut since."""
     family = _family(module)
-    made = view_of(module) if share else copy.deepcopy(module)
+    made = _sharing(module) if share else copy.deepcopy(module)
     if not edits:
         return made
     encoder = family.encoder(made)
@@ -42,11 +47,22 @@ def edited(module: nn.Module, edits: Sequence[Edit], *, share: bool = False) -> 
     done = [] if before is None else list(before[0])
     with torch.no_grad():
         for edit in edits:
+            parts.repeated = edit in done or edit in applied
             edit.apply(parts)
             # What an edit sets it sets whatever went before, so that only its last turn counts.
             done = [*(one for one in done if one != edit), edit]
             setattr(encoder, RECORD, (tuple(done), original))
     check_maps(parts)
+    return made
+
+
+def _sharing(module: nn.Module) -> nn.Module:
+    """A view whose batch norms keep statistics of their own: a pass in training mode moves them, weights or not."""
+    made = view_of(module)
+    for one in made.modules():
+        if getattr(one, "track_running_stats", False):
+            for name, buffer in one.named_buffers(recurse=False):
+                setattr(one, name, buffer.clone())
     return made
 
 
@@ -91,7 +107,8 @@ def undo(model: SpeechModel, original: SpeechModel, edits: Sequence[Edit] | None
             f"{model.name} has not been through {strange[0]}", f"Its edits are {', '.join(map(str, done))}."
         )
     left = [] if edits is None else [edit for edit in done if edit not in edits]
-    return apply(original, left, name=model.name if left else original.name)
+    made = _edited(original.source, left, False, left)
+    return SpeechModel(made, original.family, original.frontend, model.name if left else original.name)
 
 
 def record(module: nn.Module) -> tuple[tuple[Edit, ...], str] | None:
@@ -103,11 +120,8 @@ def fingerprint(module: nn.Module) -> str:
     """SHA-256 over a transformers model's class, weights and edits, its head's among them, as hexadecimal digits."""
     encoder = _family(module).encoder(module)
     digest = hashlib.sha256(repr([type(module).__name__, *described(encoder, str)]).encode())
-    for name, value in sorted(module.state_dict().items()):
-        if not name.endswith(TRAINING_ONLY):
-            array = value.detach().cpu().contiguous()
-            digest.update(f"{name}{tuple(array.shape)}{array.dtype}".encode())
-            digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes())
+    state = module.state_dict()
+    take_weights(digest, {name: value for name, value in state.items() if not name.endswith(TRAINING_ONLY)})
     return digest.hexdigest()
 
 

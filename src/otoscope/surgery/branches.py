@@ -47,6 +47,9 @@ class Bypass(Edit):
 class MeanAblate(Edit):
     """Replaces what units give by its mean over a corpus, the same at every frame.
 
+    A gate of the same head multiplies the mean as it would multiply the head's output, whichever of the two is set
+    first.
+
     Attributes:
         units: branches (what they give is replaced before it is added), layers (what they add to their input) or heads
             (their output before the output projection).

@@ -54,6 +54,8 @@ class Parts:
     Attributes:
         total_heads: heads of every layer of the original model.
         units: units by name, in the order of the signal; heads that were cut are in `lost`.
+        repeated: whether the edit that is applied was applied before: heads that it names may have been cut since, and
+            nothing is left to be done to them.
     """
 
     def __init__(self, encoder: nn.Module, family: Family) -> None:
@@ -63,6 +65,7 @@ class Parts:
         self.layers: list[nn.Module] = list(submodule(encoder, family.layers).children())  # type: ignore[union-attr]
         self.units: dict[str, Unit] = {}
         self.lost: dict[str, Unit] = {}
+        self.repeated = False
         self._name_layers()
         self._name_weights()
 
@@ -149,7 +152,7 @@ class Parts:
             gone = {name: unit for name, unit in self.lost.items() if expression.fullmatch(name)}
             if lost:
                 matched |= gone
-            if not matched:
+            if not matched and not (gone and self.repeated):
                 self._refuse(pattern, ".".join(alternative).replace("\\", ""), bool(gone))
             found |= matched
         for unit in found.values():

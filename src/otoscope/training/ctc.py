@@ -17,6 +17,7 @@ from torch import nn
 from otoscope.errors import HeadError, TrainingError, TranscriptError
 from otoscope.evaluation.error_rates import CharacterErrorRate, WordErrorRate
 from otoscope.evaluation.metric import recognise
+from otoscope.evaluation.pretext import has_mask_vector
 from otoscope.evaluation.references import check_frames, reference_of
 from otoscope.models.edits import described
 from otoscope.models.model import SpeechModel
@@ -39,7 +40,8 @@ class CtcSettings:
     """What belongs to CTC alone.
 
     Attributes:
-        mask: share of frames under SpecAugment's time masks; 0 masks nothing.
+        mask: share of frames under SpecAugment's time masks; 0 masks nothing, and is what families without such masks
+            (Parakeet) want.
         mask_span: frames a mask.
         freeze_convolutions: leave the convolutions over samples as they are.
         phone_layer: the layer with a phone loss beside CTC, or None; its head is not kept. It shortens the plateau of
@@ -146,6 +148,12 @@ class Ctc(Objective):
             width = speech.anatomy.widths["input"]
             config.layerdrop = 0.0  # a dropped layer gives nothing to read phones from
             self.phone_head = seeded(seed + 1, lambda: nn.Linear(width, len(phones)))
+        if self.settings.mask and not has_mask_vector(model):
+            raise TrainingError(
+                f"{speech.name} ({type(model).__name__}) has no vector that stands for masked frames, so a mask of "
+                f"{self.settings.mask:g} would hide nothing",
+                "Train without masks: CtcSettings(mask=0) (--mask 0).",
+            )
         config.apply_spec_augment = self.settings.mask > 0
         config.mask_time_prob, config.mask_time_length = self.settings.mask, self.settings.mask_span
         config.mask_time_min_masks = 1 if self.settings.mask else 0

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import Wav2Vec2FeatureExtractor
+from transformers.utils import logging
 
 from otoscope.errors import TrainingError
 from otoscope.models.frontends import RATE, Frontend
@@ -21,7 +22,7 @@ RUN = "run"
 LOG = "log.jsonl"
 SETTINGS = "settings.json"
 INITIAL = "initial"
-_FINGERPRINTS = ("speech", "held_out")
+_FINGERPRINTS = ("speech", "held_out", "starting_weights")
 
 
 def write_frontend(frontend: Frontend, folder: Path) -> None:
@@ -45,24 +46,17 @@ def open_run(folder: Path, settings: Mapping[str, Any], resume: bool) -> Path | 
         The state to go on from, or None to begin.
 
     Raises:
-        TrainingError: the folder holds a finished run, another run, something else, or nothing to go on from.
+        TrainingError: see `check_folder`; or the run was begun with other settings, or the folder cannot be written.
     """
+    _refuse(folder, resume)
     kept = folder / RUN / SETTINGS
-    if (folder / "config.json").exists() and (kept.exists() or not resume):
-        raise TrainingError(f"{folder} holds a model already", "Choose another folder, or remove that one first.")
     if not kept.exists():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise TrainingError(f"{folder} is not empty and holds no training run", "Choose another folder.")
-        if resume and folder.exists():
-            raise TrainingError(f"{folder} holds no training run to go on with", "Leave out --resume.")
         try:
             (folder / RUN).mkdir(parents=True, exist_ok=True)
             replace_text(kept, json.dumps(settings, indent=1) + "\n")
         except OSError as error:
             raise TrainingError(f"{folder} cannot be written ({error})", "Choose another folder.") from error
         return None
-    if not resume:
-        raise TrainingError(f"{folder} holds an interrupted training run", "Go on with --resume, or remove the folder.")
     try:
         stored = dict(json.loads(kept.read_text()))
     except (OSError, ValueError) as error:
@@ -70,13 +64,46 @@ def open_run(folder: Path, settings: Mapping[str, Any], resume: bool) -> Path | 
     now = json.loads(json.dumps(settings))
     other = [name for name in {*stored, *now} if stored.get(name) != now.get(name)]
     if other:
-        # Fingerprints of speech last: they also follow from the seed, which says more.
+        # Fingerprints last: they also follow from the seed, which says more.
         name = min(other, key=lambda name: (name in _FINGERPRINTS, name))
         raise TrainingError(
             f"The run in {folder} was begun with {name} = {stored.get(name)!r}, not {now.get(name)!r}",
             "Resume with the settings it was begun with, or choose another folder.",
         )
     return last_state(folder)
+
+
+def check_folder(folder: Path, resume: bool) -> None:
+    """Makes sure that a run may be begun or gone on with in a folder; to be called before long work.
+
+    Of several processes the first alone looks, since it may have begun the run when the others come to it.
+
+    Args:
+        folder: of the run.
+        resume: go on with an interrupted run.
+
+    Raises:
+        TrainingError: the folder holds a model, an interrupted run, something else, or nothing to go on from, or
+            another run is at work there.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        return
+    with alone(folder) if folder.is_dir() else contextlib.nullcontext():
+        _refuse(folder, resume)
+
+
+def _refuse(folder: Path, resume: bool) -> None:
+    """Refuses a folder for what is in it; see `check_folder`."""
+    kept = folder / RUN / SETTINGS
+    if (folder / "config.json").exists() and (kept.exists() or not resume):
+        raise TrainingError(f"{folder} holds a model already", "Choose another folder, or remove that one first.")
+    if kept.exists() and not resume:
+        raise TrainingError(f"{folder} holds an interrupted training run", "Go on with --resume, or remove the folder.")
+    if not kept.exists() and folder.exists():
+        if not folder.is_dir() or any(folder.iterdir()):
+            raise TrainingError(f"{folder} is not empty and holds no training run", "Choose another folder.")
+        if resume:
+            raise TrainingError(f"{folder} holds no training run to go on with", "Leave out --resume.")
 
 
 @contextlib.contextmanager
@@ -114,6 +141,18 @@ def replace_text(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
+
+
+@contextlib.contextmanager
+def without_bars() -> Iterator[None]:
+    """Turns transformers' own progress bars off, and afterwards on again where they were on."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def put_model(write: Callable[[Path], None], folder: Path) -> None:

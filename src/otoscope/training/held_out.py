@@ -27,7 +27,8 @@ def split(corpus: Corpus, share: float, seed: int) -> tuple[list[Utterance], lis
     if not 0 < share < 1:
         raise TrainingError(f"A share of {share} cannot be held out", "Give a number between 0 and 1.")
     if len(corpus) < 2:
-        raise TrainingError(f"Corpus {corpus.name} has {len(corpus)} utterances", "Training needs two or more.")
+        held = "one utterance" if len(corpus) else "no utterance"
+        raise TrainingError(f"Corpus {corpus.name} has {held}", "Training needs two or more.")
     by_speaker = len(corpus.speakers) >= 3 and all(u.speaker is not None for u in corpus)
 
     def group(utterance: Utterance) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.util
 import json
 import os
@@ -18,7 +19,8 @@ import torch
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 
-from otoscope.errors import MissingPackageError, TrainingError
+from otoscope.errors import MissingPackageError, OtoscopeError, TrainingError
+from otoscope.models.model import take_weights
 from otoscope.speech.corpus import Corpus
 from otoscope.speech.utterance import Utterance
 from otoscope.training.batches import BatchPlan
@@ -48,11 +50,12 @@ def train(
         settings: see `TrainingSettings`.
         folder: gets the trained model, `initial/` and `step-N/` with the models along the way, and `run/` with the
             log (`log.jsonl`), the settings and the states that an interrupted run is taken up from.
-        resume: go on with an interrupted run; the speech, the model's sizes and all settings must be the same.
+        resume: go on with an interrupted run; the speech, the model's sizes, the weights that it began with and all
+            settings must be the same.
         report: called with each line of the log.
 
     Returns:
-        The figures on held-out speech at the end.
+        The figures on held-out speech at the end; the first of several processes takes them for all.
 
     Raises:
         TrainingError: the folder or the speech cannot be used, or the loss is no longer finite.
@@ -68,8 +71,9 @@ def train(
     prints = {name: Corpus(name, tuple(some)).fingerprint() for name, some in sets.items()}
     described = {**settings.to_dict(), **objective.describe(), **_sizes(objective), **prints}
     described["processes"] = arguments.world_size  # each takes every n-th batch of the plan
+    described["starting_weights"] = _fingerprint(objective)
     with contextlib.ExitStack() as held:
-        state = _opened(folder, described, resume, chief, held)
+        state = _from_first(lambda: _opened(folder, described, resume, held), chief)
         if chief and not (folder / INITIAL / "config.json").exists():
             if state is not None:
                 raise TrainingError(f"{folder / INITIAL} is gone", "Begin the training anew in another folder.")
@@ -89,12 +93,39 @@ def train(
             trainer.train(resume_from_checkpoint=None if state is None else str(state))
             if not all(bool(torch.isfinite(parameter).all()) for parameter in objective.parameters()):
                 raise _diverged(settings.steps)
-            figures = watch.last or objective.held_out(held_out)
+            figures = _from_first(lambda: watch.last or objective.held_out(held_out), chief)
         if chief:
             put_model(objective.write, folder)
             for path in (folder / RUN).glob("checkpoint-*"):
                 shutil.rmtree(path, ignore_errors=True)
         return figures
+
+
+def _fingerprint(objective: Objective) -> str:
+    """SHA-256 over the weights of a model and of its heads, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    take_weights(digest, objective.state_dict())
+    return digest.hexdigest()
+
+
+def _from_first(make: Callable[[], Any], chief: bool) -> Any:
+    """What the first process makes, handed to the others.
+
+    Raises:
+        OtoscopeError: it raised one.
+    """
+    if not torch.distributed.is_initialized():
+        return make()
+    found: list[Any] = [None]
+    if chief:
+        try:
+            found = [make()]
+        except OtoscopeError as error:
+            found = [error]
+    torch.distributed.broadcast_object_list(found)
+    if isinstance(found[0], OtoscopeError):
+        raise found[0]
+    return found[0]
 
 
 def _diverged(step: int) -> TrainingError:
@@ -112,26 +143,8 @@ def _sizes(objective: Objective) -> dict[str, Any]:
     return {f"model.{name}": value for name, value in stated.items()}
 
 
-def _opened(
-    folder: Path, settings: Mapping[str, Any], resume: bool, chief: bool, held: contextlib.ExitStack
-) -> Path | None:
-    """`open_run` by one process, which `held` keeps alone there; the others wait and take what it found."""
-    if not torch.distributed.is_initialized():
-        return _opened_alone(folder, settings, resume, held)
-    found: list[Any] = [None]
-    if chief:
-        try:
-            found = [_opened_alone(folder, settings, resume, held)]
-        except TrainingError as error:
-            found = [error]
-    torch.distributed.broadcast_object_list(found)
-    if isinstance(found[0], TrainingError):
-        raise found[0]
-    return found[0]
-
-
-def _opened_alone(folder: Path, settings: Mapping[str, Any], resume: bool, held: contextlib.ExitStack) -> Path | None:
-    """`open_run` in a folder that no other run is at work in."""
+def _opened(folder: Path, settings: Mapping[str, Any], resume: bool, held: contextlib.ExitStack) -> Path | None:
+    """`open_run` in a folder that no other run is at work in, as long as `held` is open."""
     there = folder.is_dir()
     if there:  # before it is looked at, since half states are removed then
         held.enter_context(alone(folder))

@@ -33,7 +33,8 @@ class TrainingOutcome:
     def __str__(self) -> str:
         figures = ", ".join(f"{name} {value:.3f}" for name, value in self.held_out.items())
         lost = f"; {len(self.left_out)} left out" if self.left_out else ""
-        return f"{self.folder}: {self.objective}, {self.trained_on} utterances{lost}; on {self.watched} held out: {figures}"
+        heard = f"{self.trained_on} utterance{'s' * (self.trained_on != 1)}"
+        return f"{self.folder}: {self.objective}, {heard}{lost}; on {self.watched} held out: {figures}"
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values."""

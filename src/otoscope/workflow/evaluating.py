@@ -78,7 +78,8 @@ class Evaluation:
         longest = max((10, *map(len, self.scores)))
         for name, scores in self.scores.items():
             found = scores.interval(self.provenance["seed"])
-            width = f" [{found.low:.4f}, {found.high:.4f}] over {found.blocks} {found.by}s" if found.blocks > 1 else ""
+            known = found.low == found.low
+            width = f" [{found.low:.4f}, {found.high:.4f}] over {found.blocks} {found.by}s" if known else ""
             kinds = ", ".join(f"{scores.totals()[part]:g} {part}" for part in scores.parts)
             lines.append(
                 f"{name:<{longest}} {found.value:.4f}{width}  {scores.unit}" + (f" ({kinds})" if kinds else "")
@@ -96,8 +97,13 @@ class Evaluation:
             if wide.height > _MOST_SPEAKERS:
                 lines.append(f"... and {wide.height - _MOST_SPEAKERS} speakers more")
         if self.cost is not None:
-            macs = self.cost.macs_per_second
-            counted = f", {macs / 1e9:.3g} billion multiply-accumulates a second of speech" if macs else ""
+            macs, more = self.cost.macs_per_second, self.cost.head_macs_per_second
+            beside = f" and {more / 1e9:.3g} billion in its head" if more is not None else ""
+            counted = (
+                f", {macs / 1e9:.3g} billion multiply-accumulates a second of speech in its encoder{beside}"
+                if macs
+                else ""
+            )
             lines.append(
                 f"{self.cost.parameters / 1e6:.3g} million parameters{counted}, {self.cost.bytes_float32 / 1e6:.3g} MB "
                 f"in float32, {self.cost.peak_bytes / 1e6:.3g} MB at work on {self.cost.peak_seconds:g} s"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -15,17 +14,19 @@ from otoscope.models.loading import load
 from otoscope.models.model import SpeechModel
 from otoscope.models.recogniser import Recogniser, recogniser_of
 from otoscope.models.vocabulary import Vocabulary
-from otoscope.speech.corpus import Corpus, LeftOut
+from otoscope.speech.corpus import Corpus
 from otoscope.speech.utterance import Utterance
 from otoscope.training.augmentation import Augmentation
 from otoscope.training.ctc import Ctc, CtcSettings, refuse_edited, with_ctc_head
-from otoscope.training.loop import Report, train
+from otoscope.training.folders import check_folder, without_bars
+from otoscope.training.loop import Report
 from otoscope.training.outcome import TrainingOutcome
 from otoscope.training.settings import TrainingSettings
 from otoscope.training.vocabulary import vocabulary_of
-from otoscope.workflow.training_speech import check_length, training_speech, usable
+from otoscope.workflow.training_speech import run_training, training_speech
 
 
+@without_bars()
 def finetune(
     model: SpeechModel | nn.Module | str | Path,
     corpus: Corpus | str | Path,
@@ -68,22 +69,21 @@ def finetune(
         VocabularyError: a transcript holds a character that the model's vocabulary lacks.
         ModelError: the model cannot be loaded, was edited, or its family has no CTC head.
     """
-    settings, ctc, augmentation = settings or TrainingSettings(), ctc or CtcSettings(), augmentation or Augmentation()
+    settings, augmentation, folder = settings or TrainingSettings(), augmentation or Augmentation(), Path(output)
+    ctc = ctc or CtcSettings()
+    check_folder(folder, resume)
     ready = model if isinstance(model, SpeechModel) else load(model)
-    read, utterances, held = training_speech(corpus, dev, hold_out, settings.seed, skip_bad)
-    if not any(u.transcript for u in read):
-        raise TrainingError(f"Corpus {read.name} has no transcripts", "CTC needs them: add them, or pre-train instead.")
-    left_out: list[LeftOut] = list(read.left_out)
-    utterances = usable(utterances, partial(check_length, ready.frontend, augmentation.speed[1]), skip_bad, left_out)
-    held = usable(held, partial(check_length, ready.frontend, 1.0), skip_bad, left_out)
-    source, vocabulary = _with_head(ready, [*utterances, *held], settings.seed)
-    phones = sorted({x.label for u in utterances for x in u.tiers.get("phone", ())}) if ctc.phone_layer else []
+    speech = training_speech(corpus, dev, hold_out, settings.seed, skip_bad, ready.frontend, augmentation.speed[1])
+    if not any(u.transcript for u in speech.corpus):
+        raise TrainingError(
+            f"Corpus {speech.corpus.name} has no transcripts", "CTC needs them: add them, or pre-train instead."
+        )
+    source, vocabulary = _with_head(ready, [*speech.train, *speech.held], settings.seed)
+    phones = sorted({x.label for u in speech.train for x in u.tiers.get("phone", ())}) if ctc.phone_layer else []
     recogniser = Recogniser(SpeechModel(source, ready.family, ready.frontend, ready.name), vocabulary)
     made = Ctc(recogniser, ctc, augmentation, phones, settings.seed)
-    utterances, held = (usable(some, made.check, skip_bad, left_out) for some in (utterances, held))
-    folder = Path(output)
-    figures = train(made, utterances, held, settings, folder, resume=resume, report=report)
-    return TrainingOutcome(folder, made.name, figures, len(utterances), len(held), tuple(left_out))
+    speech.keep(made.check)
+    return run_training(made, speech, settings, folder, resume, report)
 
 
 def _with_head(ready: SpeechModel, utterances: Sequence[Utterance], seed: int) -> tuple[nn.Module, Vocabulary]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,21 +15,23 @@ from otoscope.evaluation.masking import SHARE, SPAN
 from otoscope.models.families import family_of
 from otoscope.models.loading import load
 from otoscope.models.model import SpeechModel
-from otoscope.speech.corpus import Corpus, LeftOut
+from otoscope.speech.corpus import Corpus
 from otoscope.speech.utterance import Utterance
 from otoscope.training.architectures import FAMILIES, Size, make_config, seeded
 from otoscope.training.augmentation import Augmentation
 from otoscope.training.contrastive import Contrastive
-from otoscope.training.loop import Report, train
+from otoscope.training.folders import check_folder, without_bars
+from otoscope.training.loop import Report
 from otoscope.training.objective import Objective
 from otoscope.training.outcome import TrainingOutcome
 from otoscope.training.prediction import MaskedPrediction
 from otoscope.training.settings import TrainingSettings
-from otoscope.workflow.training_speech import check_length, training_speech, usable
+from otoscope.workflow.training_speech import run_training, training_speech
 
 OBJECTIVES = ("contrastive", "clusters")
 
 
+@without_bars()
 def pretrain(
     model: str | Path,
     corpus: Corpus | str | Path,
@@ -53,7 +54,8 @@ def pretrain(
     """Trains a model on speech alone.
 
     Args:
-        model: "wav2vec2", "hubert" or "wavlm" for a new small model, or a folder with one to go on from.
+        model: "wav2vec2", "hubert" or "wavlm" for a new small model, or a folder or Hub name (OWNER/NAME) of one to go
+            on from.
         corpus: a corpus, a path, or "embedded:train".
         output: folder for the result, see `otoscope.training.loop.train`.
         objective: "contrastive" (wav2vec 2.0) or "clusters" (HuBERT, WavLM); by default what the family was made for.
@@ -79,7 +81,8 @@ def pretrain(
         SpeechError: the corpus cannot be read, or an utterance is too short.
         ModelError: the model cannot be loaded.
     """
-    settings, augmentation = settings or TrainingSettings(), augmentation or Augmentation()
+    settings, augmentation, folder = settings or TrainingSettings(), augmentation or Augmentation(), Path(output)
+    check_folder(folder, resume)
     kind = objective
     if kind is None and _is_new(model):
         kind = "contrastive" if str(model) == "wav2vec2" else "clusters"
@@ -87,25 +90,20 @@ def pretrain(
         raise TrainingError(f"There is no objective {kind!r}", f"Choose one of {', '.join(OBJECTIVES)}.")
     source, speech_model = _start(model, size, kind, settings.seed)
     kind = kind or ("contrastive" if hasattr(source, "quantizer") else "clusters")
-    read, utterances, held = training_speech(corpus, dev, hold_out, settings.seed, skip_bad)
-    left_out: list[LeftOut] = list(read.left_out)
-    utterances = usable(
-        utterances, partial(check_length, speech_model.frontend, augmentation.speed[1]), skip_bad, left_out
-    )
-    held = usable(held, partial(check_length, speech_model.frontend, 1.0), skip_bad, left_out)
+    frontend = speech_model.frontend
+    speech = training_speech(corpus, dev, hold_out, settings.seed, skip_bad, frontend, augmentation.speed[1])
     made: Objective
     if kind == "contrastive":
-        made = Contrastive(source, speech_model.frontend, mask, mask_span, augmentation)
+        made = Contrastive(source, frontend, mask, mask_span, augmentation)
     else:
-        head, fitted, labels = _targets(speech_model, utterances, held, clusters, targets, settings.seed)
-        made = MaskedPrediction(source, head, speech_model.frontend, fitted, labels, mask, mask_span, augmentation)
-    folder = Path(output)
-    figures = train(made, utterances, held, settings, folder, resume=resume, report=report)
-    return TrainingOutcome(folder, made.name, figures, len(utterances), len(held), tuple(left_out))
+        head, fitted, labels = _targets(speech_model, speech.train, speech.held, clusters, targets, settings.seed)
+        made = MaskedPrediction(source, head, frontend, fitted, labels, mask, mask_span, augmentation)
+    return run_training(made, speech, settings, folder, resume, report)
 
 
 def _is_new(model: str | Path) -> bool:
-    return str(model) in FAMILIES and not Path(model).exists()
+    """Whether a family of a new model is named: one word, which is no folder and no embedded model."""
+    return "/" not in str(model) and not str(model).startswith("embedded") and not Path(model).exists()
 
 
 def _start(model: str | Path, size: Size | None, kind: str | None, seed: int) -> tuple[nn.Module, SpeechModel]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otoscope._version import __version__
-from otoscope.errors import CorpusError, MissingPackageError
+from otoscope.errors import CorpusError, MissingPackageError, SpeechError
 from otoscope.speech.audio import RATE
 from otoscope.speech.locking import alone_in
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MANIFEST = "corpus.json"
 _FORMAT = 1
 _FEWEST_COMMON = 3  # fewer make too few sentences for long corpora
+_SNR, _RT60 = (5.0, 20.0), (0.2, 0.8)
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,9 @@ def synthesise(
     flite: bool = True,
     common: int | None = None,
     noise: Sequence[str] = (),
-    snr: tuple[float, float] = (5.0, 20.0),
+    snr: tuple[float, float] | None = None,
     rooms: bool = False,
-    rt60: tuple[float, float] = (0.2, 0.8),
+    rt60: tuple[float, float] | None = None,
     workers: int | None = None,
     progress: Callable[[float, float], None] | None = None,
 ) -> Synthesis:
@@ -75,9 +76,10 @@ def synthesise(
             None for all words.
         noise: kinds of noise that are added, of "white", "pink" and "babble"; none where empty. Those who babble are
             speakers of the same split.
-        snr: the least and the greatest signal-to-noise ratio, dB, over a whole recording.
+        snr: the least and the greatest signal-to-noise ratio of added noise, dB, over a whole recording; 5 and 20 where
+            None.
         rooms: whether each recording is heard in a room of its own.
-        rt60: the least and the greatest reverberation time of a room, seconds.
+        rt60: the least and the greatest reverberation time of these rooms, seconds; 0.2 and 0.8 where None.
         workers: processes at a time; as many as there are cores where None.
         progress: called with seconds of speech done and in all.
 
@@ -88,7 +90,8 @@ def synthesise(
         CorpusError: hours, workers or `common` are no positive number, the folder holds something else or a corpus of
             other settings, or another process renders into it.
         MissingPackageError: espeak-ng or flite is not installed.
-        SpeechError: a synthesiser fails, or a kind of noise or a range makes no sense.
+        SpeechError: a synthesiser fails, a kind of noise or a range makes no sense, or a range is given for noise or
+            rooms that are not asked for.
     """
     from otoscope.speech.synthesis.effects import Effects
     from otoscope.speech.synthesis.planning import plan
@@ -103,7 +106,17 @@ def synthesise(
     workers = _cores() if workers is None else workers
     if workers < 1:
         raise CorpusError(f"{workers} workers cannot render anything", "Give at least 1.")
-    effects = Effects(tuple(noise), (snr[0], snr[1]), (rt60[0], rt60[1]) if rooms else None)
+    if snr is not None and not noise:
+        raise SpeechError(
+            f"A signal-to-noise ratio {snr} is given, and no noise is added",
+            "Name kinds of noise, as in --noise pink,babble, or leave the ratio out.",
+        )
+    if rt60 is not None and not rooms:
+        raise SpeechError(
+            f"A reverberation time {rt60} is given, and there are no rooms",
+            "Ask for rooms (--rooms), or leave the time out.",
+        )
+    effects = Effects(tuple(noise), snr or _SNR, (rt60 or _RT60) if rooms else None)
     versions = _versions(flite)
     folder = Path(folder).expanduser()
     jobs, babble = plan(folder, hours, seed, flite, effects, common)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from otoscope.embedded import SPEECH
@@ -11,10 +13,61 @@ from otoscope.models.frontends import Frontend
 from otoscope.speech.corpus import Corpus, LeftOut
 from otoscope.speech.utterance import Utterance
 from otoscope.training.held_out import split, watched
+from otoscope.training.loop import Report, train
+from otoscope.training.objective import Objective
+from otoscope.training.outcome import TrainingOutcome
+from otoscope.training.settings import TrainingSettings
 from otoscope.workflow.corpora import read_corpus
 from otoscope.workflow.synthesising import MANIFEST
 
 EXAMINATION = "embedded"
+
+Check = Callable[[Utterance], None]
+
+
+@dataclass
+class TrainingSpeech:
+    """Speech parted into what is trained on and what the training is watched with.
+
+    Attributes:
+        corpus: what was read to train on.
+        train: utterances to train on.
+        held: utterances to watch with.
+        skip_bad: whether utterances that cannot be used are left out; they stop the training otherwise.
+        left_out: those that were, and why.
+    """
+
+    corpus: Corpus
+    train: list[Utterance]
+    held: list[Utterance]
+    skip_bad: bool
+    left_out: list[LeftOut]
+
+    def keep(self, check: Check, check_held: Check | None = None) -> None:
+        """Keeps the utterances that a check lets pass.
+
+        Args:
+            check: raises where an utterance cannot be used.
+            check_held: the same for the utterances to watch with, where it is another.
+
+        Raises:
+            OtoscopeError: what the check raises, without `skip_bad`.
+        """
+        self.train = self._usable(self.train, check)
+        self.held = self._usable(self.held, check_held or check)
+
+    def _usable(self, utterances: list[Utterance], check: Check) -> list[Utterance]:
+        kept = []
+        for utterance in utterances:
+            try:
+                check(utterance)
+            except OtoscopeError as error:
+                if not self.skip_bad:
+                    raise
+                self.left_out.append(LeftOut(utterance.id, str(error)))
+            else:
+                kept.append(utterance)
+        return kept
 
 
 def training_speech(
@@ -23,32 +76,51 @@ def training_speech(
     hold_out: float,
     seed: int,
     skip_bad: bool,
-) -> tuple[Corpus, list[Utterance], list[Utterance]]:
-    """Reads a corpus, and parts it into what is trained on and what is watched.
+    frontend: Frontend,
+    speed: float,
+) -> TrainingSpeech:
+    """Reads a corpus, parts it into what is trained on and what is watched, and checks lengths.
 
     Args:
         corpus: a corpus, a path, or "embedded:train".
         dev: speech to watch the training with; None holds out speakers of the corpus.
         hold_out: share of the speakers to hold out.
         seed: of the choice.
-        skip_bad: leave out what cannot be read.
-
-    Returns:
-        The corpus, utterances to train on, and utterances to watch with.
+        skip_bad: leave out what cannot be read or used.
+        frontend: of the model that is trained.
+        speed: the highest that training speech is heard at.
 
     Raises:
         TrainingError: the speech is that of the examination, or both sets share an utterance.
+        AudioError: an utterance is too short or too long.
     """
     read = _read(corpus, skip_bad)
     if dev is None:
-        return read, *split(read, hold_out, seed)
-    other = _read(dev, skip_bad)
-    shared = {u.id for u in read} & {u.id for u in other}
-    if shared:
-        raise TrainingError(
-            f"Utterance {min(shared)!r} is both to be trained on and held out", "Give different speech for --dev."
-        )
-    return read, list(read), watched(list(other), seed)
+        train, held = split(read, hold_out, seed)
+    else:
+        other = _read(dev, skip_bad)
+        shared = {u.id for u in read} & {u.id for u in other}
+        if shared:
+            raise TrainingError(
+                f"Utterance {min(shared)!r} is both to be trained on and held out", "Give different speech for --dev."
+            )
+        train, held = list(read), watched(list(other), seed)
+    found = TrainingSpeech(read, train, held, skip_bad, list(read.left_out))
+    found.keep(partial(_check_length, frontend, speed), partial(_check_length, frontend, 1.0))
+    return found
+
+
+def run_training(
+    made: Objective,
+    speech: TrainingSpeech,
+    settings: TrainingSettings,
+    output: Path,
+    resume: bool,
+    report: Report | None,
+) -> TrainingOutcome:
+    """`train`, and what it gave."""
+    figures = train(made, speech.train, speech.held, settings, output, resume=resume, report=report)
+    return TrainingOutcome(output, made.name, figures, len(speech.train), len(speech.held), tuple(speech.left_out))
 
 
 def _read(corpus: Corpus | str | Path, skip_bad: bool) -> Corpus:
@@ -72,34 +144,7 @@ def _read(corpus: Corpus | str | Path, skip_bad: bool) -> Corpus:
     return corpus if isinstance(corpus, Corpus) else read_corpus(corpus, skip_bad=skip_bad)
 
 
-def usable(
-    utterances: Iterable[Utterance], check: Callable[[Utterance], None], skip_bad: bool, left_out: list[LeftOut]
-) -> list[Utterance]:
-    """The utterances that a check lets pass.
-
-    Args:
-        utterances: speech.
-        check: raises where an utterance cannot be used.
-        skip_bad: leave such utterances out, and list them.
-        left_out: is added to.
-
-    Raises:
-        OtoscopeError: what the check raises, without `skip_bad`.
-    """
-    kept = []
-    for utterance in utterances:
-        try:
-            check(utterance)
-        except OtoscopeError as error:
-            if not skip_bad:
-                raise
-            left_out.append(LeftOut(utterance.id, str(error)))
-        else:
-            kept.append(utterance)
-    return kept
-
-
-def check_length(frontend: Frontend, speed: float, utterance: Utterance) -> None:
+def _check_length(frontend: Frontend, speed: float, utterance: Utterance) -> None:
     """Makes sure that a model can take an utterance, and that masks can be drawn for it.
 
     Args:

@@ -48,7 +48,9 @@ class Flite:
         done = subprocess.run([str(self._program), "--version"], capture_output=True, text=True, check=False)
         return next((word for word in done.stdout.split() if word.startswith("flite-")), "unknown")
 
-    def say(self, text: str, voice: str = "slt", stretch: float = 1.0, shift: float = 1.0) -> Spoken | None:
+    def say(
+        self, text: str, voice: str = "slt", stretch: float = 1.0, shift: float = 1.0, formants: float = 1.0
+    ) -> Spoken | None:
         """Says a sentence.
 
         Args:
@@ -56,6 +58,7 @@ class Flite:
             voice: "slt", "rms", "awb" or "kal16".
             stretch: duration factor, above 1 is slower.
             shift: factor on the fundamental frequency; "rms" has its recorded pitch only.
+            formants: factor on the formants; pitch and durations stay what `shift` and `stretch` make them.
 
         Returns:
             The sentence, or None where its phones do not add up to those of its words, so that no exact word
@@ -64,21 +67,23 @@ class Flite:
         Raises:
             SpeechError: flite fails or does not know the voice, or a pitch is asked of "rms".
         """
-        if voice == "rms" and shift != 1:
-            raise SpeechError("flite's voice 'rms' cannot change its pitch", "Leave its shift at 1.")
+        if voice == "rms" and not shift == formants == 1:
+            raise SpeechError("flite's voice 'rms' cannot change its pitch", "Leave its shift and formants at 1.")
         with tempfile.TemporaryDirectory() as folder:
             wav = Path(folder) / "said.wav"
-            arguments = ["--setf", f"duration_stretch={stretch:.3f}", "-o", str(wav), "-psdur"]
-            if shift != 1:
-                arguments += ["--setf", f"f0_shift={shift:.3f}"]
+            # Played faster by the factor on formants, slower and lower speech ends as long and as high as asked.
+            arguments = ["--setf", f"duration_stretch={stretch * formants:.3f}", "-o", str(wav), "-psdur"]
+            if shift != formants:
+                arguments += ["--setf", f"f0_shift={shift / formants:.3f}"]
             printed = self._run(text, voice, arguments)
             samples, rate = soundfile.read(wav, dtype="float32")
+        rate *= formants
         phones: list[Timed] = []
         end = 0.0
         for token in printed.split():
             name, until = token.rsplit(":", 1)
-            phones.append((end, float(until), _phone(name)))
-            end = float(until)
+            phones.append((end, float(until) / formants, _phone(name)))
+            end = float(until) / formants
         if end < len(samples) / rate:
             phones.append((end, len(samples) / rate, "sil"))
         words = text.split()

@@ -177,7 +177,8 @@ def _flite_voice(job: Job) -> Callable[[str], Spoken | None]:
 
     def say(text: str) -> Spoken | None:
         stretch, shift = speaker.rate * draw.uniform(0.94, 1.06), speaker.pitch * draw.uniform(0.97, 1.03)
-        return flite.say(text, speaker.variant, stretch, shift if speaker.variant != "rms" else 1.0)
+        shift = shift if speaker.variant != "rms" else 1.0
+        return flite.say(text, speaker.variant, stretch, shift, speaker.formants)
 
     return say
 

@@ -48,6 +48,7 @@ class Speaker:
         accent: a key of ACCENTS; None where the voice has but one.
         rate: words per minute (espeak-ng), or a factor on durations, above 1 is slower (flite).
         pitch: 0 to 99 (espeak-ng), or a factor on the fundamental frequency (flite).
+        formants: factor on the formants, above 1 as of a shorter vocal tract (flite).
     """
 
     name: str
@@ -57,6 +58,7 @@ class Speaker:
     accent: str | None
     rate: float
     pitch: float
+    formants: float = 1.0
 
 
 def speakers(split: Split, flite: bool = True) -> list[Speaker]:

@@ -28,7 +28,7 @@ class Spoken:
     words: tuple[Interval, ...]
 
 
-def spoken_from_seconds(samples: np.ndarray, rate: int, phones: list[Timed], words: list[Timed]) -> Spoken:
+def spoken_from_seconds(samples: np.ndarray, rate: float, phones: list[Timed], words: list[Timed]) -> Spoken:
     """Resamples to 16 kHz and turns times in seconds into samples within the recording.
 
     Args:
