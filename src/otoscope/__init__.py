@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from otoscope.speech.corpus import Corpus as Corpus
     from otoscope.speech.utterance import Interval as Interval
     from otoscope.speech.utterance import Utterance as Utterance
+    from otoscope.workflow import compare as compare
     from otoscope.workflow import diagnose as diagnose
     from otoscope.workflow import evaluate as evaluate
     from otoscope.workflow import finetune as finetune
@@ -37,6 +38,7 @@ _PLACES = {
     "OtoscopeError": "otoscope.errors",
     "SpeechModel": "otoscope.models.model",
     "Utterance": "otoscope.speech.utterance",
+    "compare": "otoscope.workflow",
     "diagnose": "otoscope.workflow",
     "evaluate": "otoscope.workflow",
     "finetune": "otoscope.workflow",

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from otoscope.diagnosis import CATALOGUE, Observation, choose
+from otoscope.diagnosis.catalogue import ON_REQUEST
+from otoscope.diagnosis.options import Options
 from otoscope.errors import AudioError, CorpusError, MeasureError, StateError
 from otoscope.models import load
 from otoscope.speech.corpus import Corpus
@@ -45,10 +47,17 @@ def close(a, b, tolerance):
         assert np.allclose(x, y, rtol=tolerance, atol=tolerance, equal_nan=True), column
 
 
+GROUNDLESS = ("cca-speaker", "word-segmentation", "word-similarity", "sentence-similarity")
+"""What three utterances a speaker of three words, with pauses between, give no ground for."""
+
+
 def test_every_measure_of_the_catalogue_gives_rows(whole):
     diagnosis = whole.compute()
-    assert set(diagnosis.table["measure"]) == {entry.name for entry in CATALOGUE}
-    assert diagnosis.provenance["skipped"] == []
+    wanted = [entry for entry, _ in choose(None)]
+    assert {entry.group for entry in wanted} == {"layers", "heads", "blocks"}
+    assert set(diagnosis.table["measure"]) == {entry.name for entry in wanted} - set(GROUNDLESS)
+    assert {one["measure"] for one in diagnosis.provenance["skipped"]} == set(GROUNDLESS)
+    assert diagnosis.provenance["measures"] == [entry.name for entry in wanted if entry.name not in GROUNDLESS]
     heads = diagnosis.measure("globalness")
     assert heads.height == 12
     assert heads["head"].to_list()[:5] == [0, 1, 2, 3, 0]
@@ -172,9 +181,12 @@ def test_when_all_are_left_out_the_reason_is_told(model):
 
 def test_without_tiers_phones_and_words_are_skipped_and_said(model):
     diagnosis = observe(model, small_speech(tiers=False)).compute()
-    assert {one["measure"] for one in diagnosis.provenance["skipped"]} == {"cca-phone", "cca-word"}
-    assert "no tier 'phone'" in diagnosis.provenance["skipped"][0]["reason"]
-    assert diagnosis.measure("cca-mel").height
+    taken = {entry.name for entry, _ in choose("layers")} - {one["measure"] for one in diagnosis.provenance["skipped"]}
+    assert taken == {"cca-mel", "cca-intra", "cka", "procrustes"}
+    reasons = {one["measure"]: one["reason"] for one in diagnosis.provenance["skipped"]}
+    assert "no tier 'phone'" in reasons["cca-phone"]
+    assert "no tier 'word'" in reasons["awd"]
+    assert set(diagnosis.table["measure"]) >= taken
 
 
 def test_a_measure_asked_for_by_name_must_be_there(model):
@@ -184,7 +196,8 @@ def test_a_measure_asked_for_by_name_must_be_there(model):
 
 def test_a_single_utterance_still_has_heads(model, corpus):
     diagnosis = observe(model, corpus.subset(["u03"])).compute()
-    assert {one["measure"] for one in diagnosis.provenance["skipped"]} == {"cca-mel", "cca-phone", "cca-word"}
+    assert {one["measure"] for one in diagnosis.provenance["skipped"]} >= {"cca-mel", "cca-phone", "cca-word"}
+    assert diagnosis.measure("cka")["low"].null_count() == diagnosis.measure("cka").height > 0
     assert diagnosis.measure("diagonality")["low"].null_count() == 12
 
 
@@ -211,17 +224,21 @@ def test_nothing_observed_is_refused(model, corpus):
 
 
 def test_choosing_measures():
-    assert [entry.name for entry, _ in choose(None)] == [entry.name for entry in CATALOGUE]
+    everything = [entry.name for entry, _ in choose(None)]
+    assert everything == [e.name for e in CATALOGUE if e.group not in ON_REQUEST and not e.needs]
+    assert "cca-word-centre" not in everything
+    assert next(entry.name for entry, _ in choose("word-spans")) == "cca-word-centre"
+    assert choose("cca-inter")[0][1] is True, "by name even where the other model is absent: the measure says so"
     assert {entry.group for entry, _ in choose("heads")} == {"heads"}
     assert choose(["cca-mel"])[0][1] is True
     for wrong in ("nothing", "", "heads,nothing"):
-        with pytest.raises(MeasureError, match="Groups: layers, heads, blocks"):
+        with pytest.raises(MeasureError, match="Groups: layers, variants"):
             choose(wrong)
 
 
 def test_a_stream_that_holds_the_phone_scores_one_and_noise_scores_nothing(model, corpus):
     """The whole chain on streams whose answer is known: the label itself, and noise."""
-    measure = next(entry for entry in CATALOGUE if entry.name == "cca-phone").make()
+    measure = next(entry for entry in CATALOGUE if entry.name == "cca-phone").make(Options())
     measure.prepare(model.anatomy, corpus, 0)
     names = sorted({i.label for u in corpus for i in u.tier("phone")})
     draw = torch.Generator().manual_seed(0)

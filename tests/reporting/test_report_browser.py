@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from otoscope.reporting import write_report
+from otoscope.reporting import write_comparison, write_report
 from tests.reporting.synthetic_diagnosis import synthetic
+from tests.reporting.test_report_comparison import compared
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -60,3 +61,13 @@ def test_every_figure_is_drawn(tmp_path: Path) -> None:
     assert len(re.findall(r'<path class="js-line"', document)) >= 3 + 3 * 2
     assert document.count('class="heatmaplayer') == 2
     assert document.count("<image") >= 2
+
+
+def test_every_figure_of_a_comparison_is_drawn(tmp_path: Path) -> None:
+    page = write_comparison(compared("one", "two", "three"), tmp_path / "compare.html")
+    document = opened(page, tmp_path / "profile")
+    root = re.search(r"<html[^>]*>", document)
+    assert root
+    assert "data-error" not in root[0]
+    assert 'data-drawn="2"' in root[0]
+    assert document.count('class="plot-container') == 2

@@ -10,7 +10,8 @@ from otoscope.reporting.blocks import lift_figure, profile_figures, profiles
 from otoscope.reporting.facts import duration, flat, heads_in_words, magnitude
 from otoscope.reporting.figures import band, runs
 from otoscope.reporting.heads import category_table, extreme_heads, head_figure, heads_by_place, scatter_figure
-from otoscope.reporting.layers import layer_figure, layer_table, tick_names
+from otoscope.reporting.layers import layer_panels, short_titles, tick_names
+from otoscope.reporting.maps import stream_maps
 from otoscope.reporting.values import (
     CATEGORIES,
     best_stream,
@@ -68,12 +69,12 @@ def test_band_goes_up_one_way_and_back_the_other() -> None:
 
 
 def test_curves_carry_the_values_of_the_table() -> None:
-    rows = rows_by_measure(synthetic(6, 6).table)
-    figure = layer_figure(rows)
-    assert figure is not None
+    table = synthetic(6, 6).table
+    (panel,) = layer_panels(table)
+    figure = panel.figure
     named = {trace["name"]: trace for trace in figure.data if "name" in trace}
-    assert list(named) == ["mel", "phone", "word"]
-    assert named["phone"]["y"] == [row["value"] for row in cca_rows(rows, "phone").values()]
+    assert list(named) == panel.names == ["mel", "phone", "word"]
+    assert named["phone"]["y"] == [row["value"] for row in cca_rows(rows_by_measure(table), "phone").values()]
     assert figure.layout["xaxis"]["ticktext"][:8] == ["c1", "c2", "c3", "c4", "c5", "c6", "c7", "in"]
     assert [figure.layout["xaxis"]["ticktext"][place] for place in named["phone"]["x"]][-2:] == ["6", "norm"]
     shaded = [shape for shape in figure.layout["shapes"] if shape["type"] == "rect"]
@@ -81,25 +82,82 @@ def test_curves_carry_the_values_of_the_table() -> None:
     ceiling = [shape for shape in figure.layout["shapes"] if shape["type"] == "line"]
     assert [shape["y0"] for shape in ceiling] == [1.0]
     assert len({trace["line"]["color"] for trace in named.values()}) == 3
+    low, high = figure.layout["yaxis"]["range"]
+    assert low <= min(min(trace["y"]) for trace in named.values())
+    assert high > 1.0
 
 
 def test_the_best_stream_is_ringed_and_bold() -> None:
-    rows = rows_by_measure(synthetic(6, 6).table)
-    table = layer_table(rows)
-    assert table is not None
-    best = best_stream(cca_rows(rows, "word"))
-    column = table["targets"].index("word")
-    assert [stream for stream, cells in table["rows"] if cells[column]["best"]] == [best]
+    table = synthetic(6, 6).table
+    (panel,) = layer_panels(table)
+    best = best_stream(cca_rows(rows_by_measure(table), "word"))
+    column = panel.names.index("word")
+    assert [stream for stream, cells in panel.lines if cells[column]["best"]] == [best]
+
+
+def test_of_error_rates_the_lowest_is_best_and_that_is_said() -> None:
+    rows = [
+        {"measure": "confusion", "stream": f"layer.{k}", "target": "a", "value": value, "floor": 0.5, "ceiling": 0.0}
+        for k, value in ((1, 0.3), (2, 0.1), (3, 0.2))
+    ]
+    (panel,) = layer_panels(frame(rows))
+    assert [stream for stream, (cell,) in panel.lines if cell["best"]] == ["layer.2"]
+    assert panel.low_is_good == ["confusion"]
+
+
+def test_measures_of_one_unit_share_a_panel_and_many_are_dealt_into_several() -> None:
+    rows = [
+        {"measure": measure, "stream": f"layer.{k}", "target": target, "value": k / 10}
+        for measure, target in (
+            *((f"cca-{name}", name) for name in ("mel", "intra", "phone", "word", "speaker", "semantic", "syntactic")),
+            ("mean-cca-phone", "phone"), ("similarity", "pairs"), ("similarity", "triples"),
+        )
+        for k in (1, 2)
+    ]  # fmt: skip
+    panels = layer_panels(frame(rows))
+    assert [panel.names for panel in panels] == [
+        ["mel", "intra", "phone", "word"], ["speaker", "semantic", "syntactic"],
+        ["mean-cca-phone"], ["similarity (pairs)", "similarity (triples)"],
+    ]  # fmt: skip
+    assert len({panel.figure.id for panel in panels}) == 4
+    for panel in panels:
+        colours = [trace["line"]["color"] for trace in panel.figure.data if "name" in trace]
+        assert len(set(colours)) == len(colours)
+    assert dict(panels[0].tells)["phone"] == "how well phones are told apart"
+    assert short_titles([("cca-word", "word"), ("cca-word-centre", "word")]) == {
+        ("cca-word", "word"): "word",
+        ("cca-word-centre", "word"): "word-centre",
+    }
+
+
+def test_streams_against_streams_are_a_map_and_no_curve() -> None:
+    names = ["input", "layer.1", "layer.2"]
+    rows = [
+        {"measure": "cka", "stream": a, "other": b, "target": "B", "value": i * 3 + j, "low": 0.0, "high": 9.0}
+        for i, a in enumerate(names)
+        for j, b in enumerate(names)
+    ]
+    matched = [{"measure": "cca-inter", "stream": a, "other": a, "target": "B", "value": 0.5} for a in names]
+    table = frame([*rows, *matched])
+    (figure,) = stream_maps(rows_by_measure(table))
+    assert figure.title == "cka"
+    assert figure.data[0]["z"] == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+    assert figure.layout["xaxis"]["title"]["text"] == "stream of B"
+    assert "layer.1</b> with layer.2<br>5.000 [0.000, 9.000]" in figure.data[0]["hovertext"][1][2]
+    assert [panel.names for panel in layer_panels(table)] == [["cca-inter"]]
+    assert stream_maps(rows_by_measure(frame(matched))) == []
 
 
 def test_other_targets_get_colours_of_their_own() -> None:
-    rows = rows_by_measure(
-        frame([{"measure": f"cca-{name}", "stream": "layer.1", "value": 0.5} for name in ("speaker", "f0", "mel")])
+    table = frame(
+        [
+            {"measure": f"cca-{name}", "target": name, "stream": "layer.1", "value": 0.5}
+            for name in ("speaker", "phone", "mel")
+        ]
     )
-    figure = layer_figure(rows)
-    assert figure is not None
-    named = {trace["name"]: trace["line"]["color"] for trace in figure.data if "name" in trace}
-    assert list(named) == ["mel", "f0", "speaker"]
+    (panel,) = layer_panels(table)
+    named = {trace["name"]: trace["line"]["color"] for trace in panel.figure.data if "name" in trace}
+    assert list(named) == ["mel", "phone", "speaker"]
     assert len(set(named.values())) == 3
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 import otoscope.errors
-from otoscope.speech import alignments, audio, layouts, textgrids, utterance
+from otoscope.speech import alignments, audio, layouts, tables, textgrids, utterance
 
 ROOM = Path(audio.__file__).parent
 CURES = {
     name: value
-    for module in (alignments, audio, layouts, textgrids, utterance)
+    for module in (alignments, audio, layouts, tables, textgrids, utterance)
     for name, value in vars(module).items()
     if name.endswith(("CURE", "_SKIP"))
 }

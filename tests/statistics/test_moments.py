@@ -159,9 +159,62 @@ def test_class_moments_refuse_what_does_not_fit():
         c.joined(m.pooled())
 
 
-def test_target_takes_columns():
+def targets_of(rng, n):
+    return {"mel": rng.standard_normal((n, 4)) + 3, "input": rng.standard_normal((n, 2)) * 5}
+
+
+def test_several_targets_share_one_scatter_and_any_split_merges():
     rng = np.random.default_rng(2)
-    x, y = rng.standard_normal((20, 3)), rng.standard_normal((20, 4))
-    m = Moments(1, 3, 4)
-    m.update(0, x, y)
-    assert_close(m.pooled().target(slice(2, None)), direct(x, y[:, 2:]))
+    x, y = rng.standard_normal((60, 3)) + 7, targets_of(rng, 60)
+    fold = rng.integers(0, 3, 60)
+    parts = [Moments(3, 3, {"mel": 4, "input": 2}) for _ in range(2)]
+    for k, rows in enumerate(np.array_split(rng.permutation(60), 7)):
+        for f in range(3):
+            mine = rows[fold[rows] == f]
+            parts[k % 2].update(f, x[mine], {name: one[mine] for name, one in y.items()})
+    parts[0].merge(parts[1])
+    for name, one in y.items():
+        assert_close(parts[0].pooled(target=name), direct(x, one))
+        for f in range(3):
+            assert_close(parts[0].pooled([f], name), direct(x[fold == f], one[fold == f]))
+    assert parts[0].pooled().syy.shape == (0, 0)
+
+
+def test_a_borrowed_target_takes_the_scatter_of_its_own_rows():
+    rng = np.random.default_rng(3)
+    x, y = rng.standard_normal((20, 3)), rng.standard_normal((20, 4)) + 9
+    m, own = Moments(1, 3, {"input": 4}, borrowed=("input",)), Moments(1, 4)
+    for rows in (slice(0, 7), slice(7, 20)):
+        m.update(0, x[rows], {"input": y[rows]})
+        own.update(0, y[rows])
+    assert_close(m.pooled(target="input", own=own.pooled()), direct(x, y))
+    assert m.state()["input/syy"].size == 0
+    with pytest.raises(StateError, match="not kept here"):
+        m.pooled(target="input")
+    own.update(0, y)
+    with pytest.raises(StateError, match="not kept here"):
+        m.pooled(target="input", own=own.pooled())
+
+
+def test_targets_that_do_not_fit_are_refused():
+    m = Moments(1, 3, {"mel": 4})
+    for y in (None, {"mel": np.ones((5, 3))}, {"sound": np.ones((5, 4))}, {"mel": np.ones((4, 4))}, np.ones((5, 4))):
+        with pytest.raises(MeasureError, match="do not fit"):
+            m.update(0, np.ones((5, 3)), y)
+    assert m.n.sum() == 0
+    with pytest.raises(StateError, match="cannot be merged"):
+        m.merge(Moments(1, 3, {"sound": 4}))
+
+
+def test_vectors_of_classes_need_no_sums_of_their_own():
+    """A table of word vectors: the same as moments with each row's vector as the target."""
+    rng = np.random.default_rng(4)
+    x, labels, codes = rng.standard_normal((80, 3)) + 2, rng.integers(0, 6, 80), rng.standard_normal((6, 5)) + 4
+    fold = rng.integers(0, 2, 80)
+    m, c = Moments(2, 3), ClassMoments(2, 6, 3)
+    for f in range(2):
+        m.update(f, x[fold == f])
+        c.update(f, x[fold == f], labels[fold == f])
+    for chosen in ([0], [1], [0, 1]):
+        mine = np.isin(fold, chosen)
+        assert_close(c.joined(m.pooled(chosen), chosen, codes), direct(x[mine], codes[labels[mine]]))

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from otoscope.diagnosis import CATALOGUE, Diagnosis
+from otoscope.diagnosis import CATALOGUE, Diagnosis, choose
 from otoscope.embedded import MODELS, SPEECH
 from otoscope.speech import write_corpus
 from tests.diagnosis.small_speech import small_speech
@@ -24,13 +24,14 @@ def place(tmp_path_factory):
 
 
 def test_diagnose_saves_and_report_reads(place):
-    done = otoscope("diagnose", place / "model", place / "speech", "-o", place / "result")
+    some = "heads,blocks,cca-mel,cca-phone"
+    done = otoscope("diagnose", place / "model", place / "speech", "-m", some, "-o", place / "result")
     assert done.returncode == 0, done.stderr
     assert "speech" in done.stdout
     assert "Head" in done.stdout
     assert done.stderr == ""
     diagnosis = Diagnosis.load(place / "result")
-    assert set(diagnosis.table["measure"]) == {entry.name for entry in CATALOGUE}
+    assert set(diagnosis.table["measure"]) == {entry.name for entry, _ in choose(some)}
     assert "diagnose" in diagnosis.provenance["command"]
     assert diagnosis.provenance["corpus"]["name"] == "speech"
     done = otoscope("report", place / "result", "-o", place / "page.html")
@@ -50,9 +51,49 @@ def test_json_is_alone_on_standard_output(place):
 
 def test_same_seed_same_numbers(place):
     first, second = (
-        json.loads(otoscope("diagnose", place / "model", place / "speech", "--json").stdout)["rows"] for _ in range(2)
+        json.loads(otoscope("diagnose", place / "model", place / "speech", "-m", "cca-word,heads", "--json").stdout)[
+            "rows"
+        ]
+        for _ in range(2)
     )
     assert first == second
+
+
+def test_options_of_measures_reach_them(place, tmp_path):
+    """Folds, another model, a table and the random network's floor, all in one command."""
+    words = ("one", "two", "three")
+    (tmp_path / "made.txt").write_text("".join(f"{word} {k} {k * k}.5\n" for k, word in enumerate(words)))
+    done = otoscope(
+        "diagnose", place / "model", place / "speech", "--measures", "cca-glove,cca-inter,cka-inter",
+        "--table", f"glove={tmp_path / 'made.txt'}", "--against", place / "model",
+        "--folds", "3", "--folds-by", "row", "--floor", "random", "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["skipped"] == []
+    assert told["floor"]["kind"] == "fresh weights"
+    assert told["notes"]["cca-glove"]["folds"] == 3
+    assert told["notes"]["cca-glove"]["folds_by"] == "row"
+    inter = [row for row in told["rows"] if row["measure"] == "cca-inter"]
+    assert all(row["value"] > 0.9 and row["other"] == row["stream"] for row in inter if row["other"] != "layer.3")
+    assert all(row["floor"] < row["value"] for row in inter)
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        (("--table", "glove"), "not NAME=PATH"),
+        (("--table", "glove=absent.txt"), "absent.txt"),
+        (("--floor", "zero"), "no floor 'zero'"),
+        (("--folds", "1"), "cannot be dealt into 1 folds"),
+        (("--measures", "cca-glove"), "--table glove=PATH"),
+        (("--measures", "cca-inter"), "--against MODEL"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(place, option, text):
+    done = otoscope("diagnose", place / "model", place / "speech", *option)
+    assert done.returncode == 2
+    assert text in " ".join(done.stderr.split())
 
 
 def test_list_names_every_measure():

@@ -8,6 +8,10 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from otoscope.cli.app import Flag, Json, Output, app, progress_bar, use_threads
+from otoscope.errors import MeasureError
+
+Given = Annotated[tuple[str, ...], Parameter(consume_multiple=False, negative=())]
+"""An option that may be given more than once."""
 
 
 @app.command
@@ -66,6 +70,13 @@ def diagnose(
     skip_bad: Flag = False,
     alignments: Path | None = None,
     phone_set: str = "arpabet39",
+    folds: int = 5,
+    folds_by: str = "speaker",
+    floor: str = "permuted",
+    against: str | None = None,
+    table: Given = (),
+    word_pairs: Given = (),
+    sentence_pairs: Path | None = None,
     batch_seconds: float = 30.0,
     device: str | None = None,
     threads: int | None = None,
@@ -79,6 +90,8 @@ def diagnose(
         otoscope diagnose
         otoscope diagnose facebook/hubert-base-ls960 LibriSpeech/dev-clean -o hubert
         otoscope diagnose my-model my-speech --measures heads,cca-phone --skip-bad -o result
+        otoscope diagnose my-model my-speech --measures layers --floor random --table glove=glove.6B.300d.txt
+        otoscope diagnose embedded:wavlm --measures cca-inter --against embedded:wavlm-pretrained
         otoscope diagnose --list
 
     Parameters
@@ -99,6 +112,22 @@ def diagnose(
         Folder of TextGrids, or a CTM file, with phone and word times.
     phone_set
         What phone labels are folded to: arpabet39, arpabet61, timit39, or none.
+    folds
+        Folds that held-out scores rotate through; fewer speakers give fewer.
+    folds_by
+        speaker: no speaker (else no utterance) is in two folds; row: rows at random, stratified by label.
+    floor
+        permuted: the score of labels that are not there; random: that of the same architecture with fresh weights, in a
+        second pass.
+    against
+        Another model, folder, Hub name or embedded one, for the measures that compare two models.
+    table
+        Vectors of words as NAME=PATH, such as glove=glove.6B.300d.txt, agwe=agwe.npy; may be given more than once.
+        glove=lexicon takes vectors that are made by rule, not learned from text.
+    word_pairs
+        Word pairs with similarities as NAME=PATH, such as wordsim=combined.csv; may be given more than once.
+    sentence_pairs
+        Sentence pairs with similarities.
     batch_seconds
         Seconds of padded speech in a batch.
     device
@@ -131,8 +160,11 @@ def diagnose(
             phone_set=None if phone_set == "none" else phone_set,
         )
         diagnosis = run(
-            ready, speech, measures, seed, skip_bad=skip_bad, batch_seconds=batch_seconds, progress=progress
-        )
+            ready, speech, measures, seed, skip_bad=skip_bad, batch_seconds=batch_seconds, folds=folds,
+            folds_by=folds_by, floor=floor, against=None if against is None else load(against, device=device),
+            tables=_named(table, "--table"), word_pairs=_named(word_pairs, "--word-pairs"),
+            sentence_pairs=sentence_pairs, progress=progress,
+        )  # fmt: skip
     try:  # saved before it is printed, lest a closed pipe lose it; and printed even where it cannot be saved
         if output is not None:
             diagnosis.save(output)
@@ -169,6 +201,21 @@ def report(diagnosis: Path, *, output: Output = Path("report.html")) -> None:
     Console().print(f"Report: [bold]{path}[/bold]", highlight=False)
 
 
+def _named(given: tuple[str, ...], option: str) -> dict[str, str]:
+    """NAME=PATH of an option as a mapping."""
+    found: dict[str, str] = {}
+    for one in given:
+        name, equals, path = one.partition("=")
+        if not (name and equals and path) or name in found:
+            again = name in found
+            raise MeasureError(
+                f"{option} {one} " + ("names a table again" if again else "is not NAME=PATH"),
+                f"Write it as {option} glove=glove.txt" + (", each name once." if again else "."),
+            )
+        found[name] = path
+    return found
+
+
 def _write_report(diagnosis: Any, path: Path) -> Path:
     from otoscope.reporting import write_report
 
@@ -194,13 +241,15 @@ def _print_json(diagnosis: Any, **places: str | None) -> None:
 def _print_catalogue() -> None:
     from rich.table import Table
 
-    from otoscope.diagnosis.catalogue import CATALOGUE, GROUPS
+    from otoscope.diagnosis.catalogue import CATALOGUE, GROUPS, ON_REQUEST
 
     console = Console()
     for group in GROUPS:
         entries = [entry for entry in CATALOGUE if entry.group == group]
-        console.print(f"[bold]{group}[/bold]  ({entries[0].cost})")
+        when = "; only where it is named" if group in ON_REQUEST else ""
+        console.print(f"[bold]{group}[/bold]  ({entries[0].cost}{when})")
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
         for entry in entries:
-            table.add_row(entry.name, f"{entry.tells}\n[dim]a row: {entry.rows}; {entry.unit}[/dim]")
+            needs = f"; needs {entry.needs}" if entry.needs else ""
+            table.add_row(entry.name, f"{entry.tells}\n[dim]a row: {entry.rows}; {entry.unit}{needs}[/dim]")
         console.print(table)

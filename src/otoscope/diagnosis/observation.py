@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,12 @@ from safetensors.numpy import load_file, save_file
 from threadpoolctl import threadpool_limits
 
 from otoscope.diagnosis.catalogue import Entry, choose
+from otoscope.diagnosis.options import Options
 from otoscope.diagnosis.provenance import corpus_facts, versions
 from otoscope.diagnosis.result import Diagnosis, table_of
 from otoscope.errors import AudioError, CorpusError, MeasureError, StateError
 from otoscope.measures.measure import Measure, Result
+from otoscope.measures.source import Source, SourcedMeasure
 from otoscope.models.capture import Transform
 from otoscope.models.model import SpeechModel
 from otoscope.models.reductions import Reduction
@@ -43,13 +45,16 @@ class Observation:
         corpus: the whole corpus, without utterances that the model cannot take.
         seed: seed of every random choice.
         measures: prepared measures, by name.
-        asked: names that were asked for one by one, whose failure is an error.
+        asked: names of those that were asked for one by one, whose failure is an error.
         skipped: measures that could not be taken, with the reason.
         seen: ids of the utterances that went through.
         left_out: utterances that were skipped, with the reason.
         counts: clipped samples and the like, summed over what was seen.
         broken: a pass failed midway, so that some measures saw a batch that others did not.
         outside: sum over utterances of the attention per layer and head on padding that the model attends to.
+        sources: states that several of the measures read, by key.
+        other: another model that the first is compared with.
+        makers: for every name that is wanted the measure whose object gives its rows.
     """
 
     model: SpeechModel
@@ -64,6 +69,18 @@ class Observation:
     outside: np.ndarray = field(default_factory=lambda: np.zeros(()))
     seconds: float = 0.0
     broken: bool = False
+    sources: dict[str, Source] = field(default_factory=dict)
+    other: SpeechModel | None = None
+    makers: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for measure in self.measures.values():
+            if isinstance(measure, SourcedMeasure):
+                own = measure.require_prepared()
+                source = self.sources.setdefault(own.key, own)
+                if source is not own:
+                    source.absorb(own)
+                measure.source, measure.shared = source, True
 
     @classmethod
     def prepare(
@@ -73,8 +90,19 @@ class Observation:
         measures: str | Sequence[str] | None = None,
         seed: int = 0,
         skip_bad: bool = False,
+        options: Options | None = None,
+        other: SpeechModel | None = None,
     ) -> Observation:
         """Fixes folds, groups and labels from the whole corpus.
+
+        Args:
+            model: the model.
+            corpus: the whole corpus.
+            measures: names and groups; None for all that one pass gives.
+            seed: of every random choice.
+            skip_bad: leave out utterances that the model cannot take, and list them.
+            options: folds, tables and files that measures read.
+            other: another model, which hears the same batches, for the measures that compare the two.
 
         Raises:
             CorpusError: the corpus is empty.
@@ -100,17 +128,35 @@ class Observation:
             )
         prepared: dict[str, Measure] = {}
         skipped: list[dict[str, str]] = []
-        chosen = choose(measures)
+        beside = None if other is None else (other.anatomy, other.name)
+        options = replace(options or Options(), other=beside, corpus=corpus, seed=seed)
+        chosen = choose(measures, options)
+        wanted = frozenset(entry.name for entry, _ in chosen)
+        options = replace(options, wanted=wanted)
         for entry, by_name in chosen:
+            if entry.maker in prepared:
+                continue
             try:
-                prepared[entry.name] = _prepared(entry, model, corpus, seed)
+                prepared[entry.maker] = _prepared(entry, options, model, corpus, seed)
             except (MeasureError, CorpusError) as error:
                 if by_name:
                     raise
                 skipped.append({"measure": entry.name, "reason": str(error)})
-        asked = frozenset(entry.name for entry, by_name in chosen if by_name)
+        asked = frozenset(entry.maker for entry, by_name in chosen if by_name)
+        makers = {entry.name: entry.maker for entry, _ in chosen if entry.maker in prepared}
         shape = (model.anatomy.n_layers, max(model.anatomy.heads))
-        return cls(model, corpus, seed, prepared, asked, skipped, left_out=left_out, outside=np.zeros(shape))
+        return cls(
+            model,
+            corpus,
+            seed,
+            prepared,
+            asked,
+            skipped,
+            left_out=left_out,
+            outside=np.zeros(shape),
+            other=other,
+            makers=makers,
+        )
 
     def update(
         self,
@@ -146,6 +192,7 @@ class Observation:
             raise StateError(f"Utterance {again[0]!r} was observed before", "Give every utterance once.")
         began = time.perf_counter()
         streams = tuple(dict.fromkeys(s for m in self.measures.values() for s in m.streams))
+        others = tuple(dict.fromkeys(s for m in self.measures.values() for s in m.streams_of_other))
         reductions: list[type[Reduction]] = list(
             dict.fromkeys(kind for m in self.measures.values() for kind in m.reductions)
         )
@@ -156,7 +203,11 @@ class Observation:
         done = 0.0
         for batch in reader:
             capture = self.model.capture(batch.utterances, batch.samples, streams, reductions, transforms)
+            if self.other is not None and others:
+                capture = replace(capture, other=self.other.capture(batch.utterances, batch.samples, others))
             self.broken = True  # until all measures have seen the batch
+            for source in self.sources.values():
+                source.update(capture)
             for measure in self.measures.values():
                 measure.update(capture)
             self.broken = False
@@ -187,6 +238,8 @@ class Observation:
             why = f"both saw {min(both)!r}" if both else f"they were prepared with another {differ[0]}"
             raise StateError(f"Two observations cannot be merged: {why}", "Observe disjoint parts of one corpus alike.")
         self.broken = True
+        for key, source in self.sources.items():
+            source.merge(other.sources[key])
         for name, measure in self.measures.items():
             measure.merge(other.measures[name])
         self.seen |= other.seen
@@ -222,6 +275,8 @@ class Observation:
                 if name in self.asked:
                     raise
                 skipped.append({"measure": name, "reason": str(error)})
+        for source in self.sources.values():
+            source.memory.clear()  # decomposed covariances take more room than the states
         notes: dict[str, Any] = {name: result.notes for name, result in results.items()}
         if self.outside.any():
             notes["attention_on_padding"] = {
@@ -230,7 +285,7 @@ class Observation:
         provenance = {
             "model": self.model.describe(),
             "corpus": corpus_facts(self.corpus, self.seen, self.left_out, self.counts),
-            "measures": list(results),
+            "measures": [name for name, maker in self.makers.items() if maker in results],
             "skipped": skipped,
             "notes": notes,
             "versions": versions(),
@@ -240,7 +295,8 @@ class Observation:
             "seconds": round(self.seconds + time.perf_counter() - began, 2),
         }
         arrays = {key: array for result in results.values() for key, array in result.arrays.items()}
-        return Diagnosis(table_of(row for result in results.values() for row in result.rows), arrays, provenance)
+        rows = (row for result in results.values() for row in result.rows if row.measure in self.makers)
+        return Diagnosis(table_of(rows), arrays, provenance)
 
     def _identity(self) -> dict[str, Any]:
         """What two observations must share for their states to be of one kind."""
@@ -249,6 +305,8 @@ class Observation:
             "corpus": self.corpus.fingerprint(),
             "seed": self.seed,
             "measures": list(self.measures),
+            "sources": list(self.sources),
+            "other": None if self.other is None else self.other.fingerprint(),
         }
 
     def _require_whole(self) -> None:
@@ -265,10 +323,11 @@ class Observation:
             StateError: it cannot be written there.
         """
         path = Path(path).resolve()
+        held: dict[str, Source | Measure] = {**self.sources, **self.measures}
         arrays = {
             f"{name}:{key}": np.ascontiguousarray(array)
-            for name, measure in self.measures.items()
-            for key, array in measure.state().items()
+            for name, part in held.items()
+            for key, array in part.state().items()
         }
         self._require_whole()
         about = {
@@ -305,9 +364,10 @@ class Observation:
                     f"{path} was observed with another {key}",
                     "Prepare with the same model, whole corpus, seed and measures.",
                 )
-        for name, measure in self.measures.items():
+        held: dict[str, Source | Measure] = {**self.sources, **self.measures}
+        for name, part in held.items():
             start = f"{name}:"
-            measure.load_state({k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)})
+            part.load_state({k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)})
         self.outside = arrays["outside"]
         self.seen, self.counts, self.seconds = set(about["seen"]), about["counts"], about["seconds"]
         self.left_out = [LeftOut(name, reason) for name, reason in about["left_out"]]
@@ -319,7 +379,7 @@ def _first_reason(left_out: Sequence[LeftOut]) -> str:
     return f": {len(left_out)} were left out, the first ({left_out[0].id}) because: {left_out[0].reason}"
 
 
-def _prepared(entry: Entry, model: SpeechModel, corpus: Corpus, seed: int) -> Measure:
-    measure = entry.make()
+def _prepared(entry: Entry, options: Options, model: SpeechModel, corpus: Corpus, seed: int) -> Measure:
+    measure = entry.make(options)
     measure.prepare(model.anatomy, corpus, seed)
     return measure

@@ -100,6 +100,11 @@ class Measure(ABC):
     def streams(self) -> tuple[str, ...]:
         """Names of the streams it wants captured; known once it is prepared."""
 
+    @property
+    def streams_of_other(self) -> tuple[str, ...]:
+        """Names of the streams it wants captured of another model, where it compares two."""
+        return ()
+
     @abstractmethod
     def prepare(self, anatomy: Anatomy, corpus: Corpus, seed: int) -> None:
         """Fixes labels, folds and groups and allocates the whole state.

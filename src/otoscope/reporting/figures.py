@@ -17,7 +17,7 @@ SKY, ORANGE, PURPLE, YELLOW = "#56B4E9", "#E69F00", "#CC79A7", "#F0E442"
 GREY = "#888888"
 
 TARGET_COLOURS = {"mel": BLUE, "phone": VERMILLION, "word": GREEN}
-OTHER_COLOURS = (PURPLE, ORANGE, SKY, YELLOW)
+OTHER_COLOURS = (PURPLE, ORANGE, SKY)
 CATEGORY_COLOURS = {"global": SKY, "vertical": ORANGE, "diagonal": PURPLE}
 CATEGORY_SYMBOLS = {"global": "circle", "vertical": "square", "diagonal": "diamond"}
 
@@ -72,11 +72,17 @@ def safe(text: Any) -> str:
     return html.escape(str(text), quote=True)
 
 
-def target_colour(target: str, others: Sequence[str] = ()) -> str:
-    """The colour of a target; `others` are the targets without one of their own, in their order."""
-    if target in TARGET_COLOURS:
-        return TARGET_COLOURS[target]
-    return OTHER_COLOURS[list(others).index(target) % len(OTHER_COLOURS)] if target in others else GREY
+def panel_colours(targets: Sequence[str]) -> list[str]:
+    """A colour for each curve of a panel: mel, phone and word have their own, the others take what is left.
+
+    >>> panel_colours(["phone", "speaker"]) == [VERMILLION, PURPLE]
+    True
+    """
+    own = [TARGET_COLOURS.get(target) for target in targets]
+    found = [colour if colour not in own[:place] else None for place, colour in enumerate(own)]
+    rest = [colour for colour in (*OTHER_COLOURS, *TARGET_COLOURS.values(), YELLOW) if colour not in found]
+    places = [place for place, colour in enumerate(found) if colour is None]
+    return [colour or rest[places.index(place) % len(rest)] for place, colour in enumerate(found)]
 
 
 def runs(low: Sequence[float | None], high: Sequence[float | None]) -> list[tuple[int, int]]:

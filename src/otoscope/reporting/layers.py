@@ -1,20 +1,41 @@
-"""Curves over the streams: how much of mel, phone and word each stream lets a linear map find."""
+"""Curves over the streams: what each stream of the model knows, in panels of measures of one unit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-from otoscope.reporting.figures import Figure, Trace, band, rgba, safe, target_colour
-from otoscope.reporting.values import (
-    LAYER_TARGETS,
-    Row,
-    best_stream,
-    cca_rows,
-    cca_targets,
-    interval,
-    number,
-    ordered_streams,
-    stream_key,
-)
+from otoscope.diagnosis.catalogue import CATALOGUE
+from otoscope.diagnosis.curves import WHOLE_MODEL, Curve, Key, curves, titles, unit_of
+from otoscope.reporting.figures import Figure, Trace, band, panel_colours, rgba, safe
+from otoscope.reporting.values import Row, interval, number, ordered_streams, stream_key
+
+MOST_CURVES = 6
+"""So many curves stand in a panel; measures of one unit that are more stand in several."""
+
+LONGEST_AXIS_TITLE = 34
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Measures of one unit along the streams.
+
+    Attributes:
+        title: what the values are.
+        figure: the curves.
+        names: of the curves, in the order of the legend.
+        tells: names and meaning of the curves of every measure that the catalogue knows.
+        lines: the numbers for a table: stream, and for every curve a cell with `text`, `floor`, and whether it is the
+            `best` of its curve.
+        low_is_good: names of curves whose best score is the lowest.
+    """
+
+    title: str
+    figure: Figure
+    names: list[str]
+    tells: list[tuple[str, str]]
+    lines: list[tuple[str, list[dict[str, Any]]]]
+    low_is_good: list[str]
 
 
 def short_name(stream: str) -> str:
@@ -43,53 +64,95 @@ def tick_names(streams: Sequence[str]) -> list[str]:
     return names
 
 
-def layer_figure(rows: Mapping[str, Sequence[Row]]) -> Figure | None:
-    """Every `cca-*` measure over the streams: value with interval, floor and ceiling, the best stream marked.
+def layer_panels(table: Any) -> list[Panel]:
+    """Every measure of streams, in panels by unit in the order of the catalogue; empty where there are none.
 
-    Returns:
-        The figure, or None where no target has a finite value.
+    Args:
+        table: a diagnosis' table.
     """
-    targets = cca_targets(rows)
-    if not targets:
-        return None
-    per_target = {target: cca_rows(rows, target) for target in targets}
-    streams = ordered_streams(name for found in per_target.values() for name in found)
-    place = {name: index for index, name in enumerate(streams)}
-    others = [target for target in targets if target not in LAYER_TARGETS]
-    data: list[Trace] = []
-    for target in targets:
-        data += _target_traces(target, per_target[target], place, target_colour(target, others))
+    by_unit: dict[str, list[Curve]] = {}
+    for curve in curves(table).values():
+        by_unit.setdefault(unit_of(curve.measure), []).append(curve)
+    parts = [(unit, part, number) for unit, found in by_unit.items() for number, part in enumerate(dealt(found))]
+    return [_panel(unit, part, place, number > 0) for place, (unit, part, number) in enumerate(parts, 1)]
+
+
+def whole_model_scores(table: Any) -> list[tuple[str, str, str]]:
+    """Scores of all streams together: name, value with interval, floor."""
+    found = {key: curve for key, curve in curves(table, whole=True).items() if WHOLE_MODEL in curve.rows}
+    called = titles(found)
+    rows = [(called[key], curve.rows[WHOLE_MODEL]) for key, curve in found.items()]
+    return [(name, interval(row), number(row["floor"])) for name, row in rows]
+
+
+def dealt(found: Sequence[Curve]) -> list[list[Curve]]:
+    """Curves in as few parts of about equal number as hold them, in their order."""
+    count = -(-len(found) // MOST_CURVES)
+    ends = [round(part * len(found) / count) for part in range(count + 1)]
+    return [list(found[start:end]) for start, end in pairwise(ends)]
+
+
+def short_titles(keys: Iterable[Key]) -> dict[Key, str]:
+    """Titles without what they all begin with: `mel` and `phone` for `cca-mel` and `cca-phone`."""
+    called = titles(keys)
+    parts = [name.split("-") for name in called.values()]
+    shared = 0
+    while len(parts) > 1 and all(len(one) > shared + 1 and one[shared] == parts[0][shared] for one in parts):
+        shared += 1
+    return {key: "-".join(one[shared:]) for key, one in zip(called, parts, strict=True)}
+
+
+def panel_title(unit: str) -> str:
+    """A unit as a title."""
+    return unit[:1].upper() + unit[1:]
+
+
+def axis_title(unit: str) -> str:
+    """A unit beside an axis, which has room for a few words."""
+    return unit if len(unit) <= LONGEST_AXIS_TITLE else "score"
+
+
+def _panel(unit: str, found: Sequence[Curve], place: int, goes_on: bool) -> Panel:
+    named = {name: curve for curve, name in zip(found, short_titles(one.key for one in found).values(), strict=True)}
+    streams = ordered_streams(stream for curve in found for stream in curve.rows)
+    at = {name: index for index, name in enumerate(streams)}
+    colours = panel_colours([curve.target for curve in found])
+    data = [
+        trace
+        for (name, curve), colour in zip(named.items(), colours, strict=True)
+        for trace in _traces(name, curve, at, colour)
+    ]
     ceilings = {
-        round(row["ceiling"], 6)
-        for found in per_target.values()
-        for row in found.values()
-        if row["ceiling"] is not None
+        round(row["ceiling"], 6) for curve in found for row in curve.rows.values() if row["ceiling"] is not None
     }
-    layout = _layout(streams, ceilings, data)
-    return Figure(
-        id="figure-layers",
-        label="Canonical correlation of every stream with " + ", ".join(targets),
+    figure = Figure(
+        id="figure-layers" if place == 1 else f"figure-layers-{place}",
+        label=f"{unit} of every stream: {', '.join(named)}",
         data=data,
-        layout=layout,
-        height=470,
+        layout=_layout(unit, streams, ceilings, data),
+        height=470 if place == 1 else 400,
         min_width=min(1000, 90 + 26 * len(streams)),
+    )
+    tells = {entry.name: entry.tells for entry in CATALOGUE}
+    said: dict[str, list[str]] = {}  # curves of one measure are told once
+    for name, curve in named.items():
+        said.setdefault(curve.measure, []).append(name)
+    return Panel(
+        title=panel_title(unit) + (", continued" if goes_on else ""),
+        figure=figure,
+        names=list(named),
+        tells=[(", ".join(names), tells[measure]) for measure, names in said.items() if measure in tells],
+        lines=_lines(named, streams),
+        low_is_good=[name for name, curve in named.items() if curve.low_is_good],
     )
 
 
-def _target_traces(target: str, found: Mapping[str, Row], place: Mapping[str, int], colour: str) -> list[Trace]:
-    x = [place[name] for name in found]
-    values = [row["value"] for row in found.values()]
+def _traces(name: str, curve: Curve, place: Mapping[str, int], colour: str) -> list[Trace]:
+    found = {stream: curve.rows[stream] for stream in ordered_streams(curve.rows)}
+    x = [place[stream] for stream in found]
     floors = [row["floor"] for row in found.values()]
-    group = {"legendgroup": safe(target)}
-    traces = [
-        band(
-            x,
-            [row["low"] for row in found.values()],
-            [row["high"] for row in found.values()],
-            colour,
-            **group,
-        )
-    ]
+    group = {"legendgroup": safe(name)}
+    traces = [band(x, [row["low"] for row in found.values()], [row["high"] for row in found.values()], colour, **group)]
     if any(value is not None for value in floors):
         traces.append(
             {
@@ -107,46 +170,56 @@ def _target_traces(target: str, found: Mapping[str, Row], place: Mapping[str, in
         {
             "type": "scatter",
             "mode": "lines+markers",
-            "name": safe(target),
+            "name": safe(name),
             "x": x,
-            "y": values,
+            "y": [row["value"] for row in found.values()],
             "line": {"color": colour, "width": 2.4},
             "marker": {"color": colour, "size": 6},
-            "hovertext": [_hover(target, name, row) for name, row in found.items()],
+            "hovertext": [_hover(name, stream, row) for stream, row in found.items()],
             "hoverinfo": "text",
         }
         | group
     )
-    best = best_stream(found)
-    if best is not None:
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "x": [place[best]],
-                "y": [found[best]["value"]],
-                "marker": {"color": "rgba(0,0,0,0)", "size": 15, "line": {"color": colour, "width": 2}},
-                "hoverinfo": "skip",
-                "showlegend": False,
-            }
-            | group
-        )
+    best = curve.best()
+    traces.append(ring([place[best]], [found[best]["value"]], colour) | group)
     return traces
 
 
-def _hover(target: str, stream: str, row: Row) -> str:
-    lines = [f"<b>{safe(stream)}</b> with {safe(target)}", interval(row)]
+def ring(x: Sequence[float], y: Sequence[float], colour: str) -> Trace:
+    """A ring around a point that is marked as the best."""
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "x": list(x),
+        "y": list(y),
+        "marker": {"color": "rgba(0,0,0,0)", "size": 15, "line": {"color": colour, "width": 2}},
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
+
+
+def _hover(name: str, stream: str, row: Mapping[str, Any]) -> str:
+    lines = [f"<b>{safe(stream)}</b> · {safe(name)}", interval(row)]
     if row["floor"] is not None:
         lines.append(f"floor {number(row['floor'])}")
+    if row.get("other"):
+        lines.append(f"with {safe(row['other'])} of {safe(row['target'])}")
     if row.get("n") is not None:
         lines.append(f"n = {row['n']}")
     return "<br>".join(lines)
 
 
-def _layout(streams: Sequence[str], ceilings: set[float], data: Sequence[Trace]) -> dict[str, Any]:
+def value_range(data: Sequence[Trace], ceilings: Iterable[float] = ()) -> list[float]:
+    """The vertical axis: from 0, or below, to a little above the highest value; of large values alone what they span."""
     values = [value for trace in data for value in trace["y"] if value is not None]
-    top = max([*values, *ceilings])
-    bottom = min([0.0, *values])
+    top, lowest = max([*values, *ceilings]), min(values)
+    bottom = lowest if lowest > 0.6 * top else min(0.0, lowest)
+    margin = 0.03 * (top - bottom or 1.0)
+    return [bottom - margin * (bottom != 0), top + margin]
+
+
+def _layout(unit: str, streams: Sequence[str], ceilings: set[float], data: Sequence[Trace]) -> dict[str, Any]:
+    low, high = value_range(data, ceilings)
     shapes: list[dict[str, Any]] = []
     notes: list[dict[str, Any]] = []
     parts = {
@@ -196,14 +269,15 @@ def _layout(streams: Sequence[str], ceilings: set[float], data: Sequence[Trace])
                 "line": {"color": "#888888", "width": 1.2, "dash": "dot"},
             }
         )
+    if len(ceilings) == 1:
         notes.append(
             {
                 "x": 1,
-                "y": ceiling,
+                "y": max(ceilings),
                 "xref": "paper",
                 "yref": "y",
                 "xanchor": "right",
-                "yanchor": "top",
+                "yanchor": "top" if max(ceilings) > (low + high) / 2 else "bottom",
                 "text": "ceiling",
                 "showarrow": False,
                 "font": {"size": 11, "color": "#888888"},
@@ -220,42 +294,28 @@ def _layout(streams: Sequence[str], ceilings: set[float], data: Sequence[Trace])
             "showgrid": False,
             "zeroline": False,
         },
-        "yaxis": {
-            "title": {"text": "canonical correlation (PWCCA)"},
-            "range": [bottom - 0.02 * (bottom < 0), top + 0.03],
-            "zeroline": False,
-        },
+        "yaxis": {"title": {"text": safe(axis_title(unit))}, "range": [low, high], "zeroline": False},
         "shapes": shapes,
         "annotations": notes,
+        "showlegend": True,
         "legend": {"orientation": "h", "x": 0, "y": 1.09, "yanchor": "bottom"},
         "margin": {"l": 62, "r": 16, "t": 74, "b": 56},
         "hovermode": "closest",
     }
 
 
-def layer_table(rows: Mapping[str, Sequence[Row]]) -> dict[str, Any] | None:
-    """The numbers behind the curves, for a table: streams down, targets across.
-
-    Returns:
-        `targets`, and `rows` of (stream, cells), each cell with `text`, `floor` and whether it is the `best`
-        of its target; None where there are no numbers.
-    """
-    targets = cca_targets(rows)
-    if not targets:
-        return None
-    per_target = {target: cca_rows(rows, target) for target in targets}
-    best = {target: best_stream(found) for target, found in per_target.items()}
+def _lines(named: Mapping[str, Curve], streams: Sequence[str]) -> list[tuple[str, list[dict[str, Any]]]]:
     lines = []
-    for name in ordered_streams(name for found in per_target.values() for name in found):
+    for stream in streams:
         cells = []
-        for target in targets:
-            row = per_target[target].get(name)
+        for curve in named.values():
+            row: Row | Mapping[str, Any] | None = curve.rows.get(stream)
             cells.append(
                 {
                     "text": interval(row) if row else "",
                     "floor": number(row["floor"]) if row and row["floor"] is not None else "",
-                    "best": best[target] == name,
+                    "best": curve.best() == stream,
                 }
             )
-        lines.append((name, cells))
-    return {"targets": targets, "rows": lines}
+        lines.append((stream, cells))
+    return lines

@@ -4,7 +4,7 @@ import base64
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.resources import files
@@ -17,7 +17,8 @@ from otoscope.reporting import facts
 from otoscope.reporting.blocks import lift_figure, profile_figures
 from otoscope.reporting.figures import CATEGORY_COLOURS, Figure
 from otoscope.reporting.heads import category_table, extreme_heads, head_figure, scatter_figure
-from otoscope.reporting.layers import layer_figure, layer_table
+from otoscope.reporting.layers import layer_panels, whole_model_scores
+from otoscope.reporting.maps import stream_maps
 from otoscope.reporting.values import Reportable, Row, finite, rows_by_measure
 
 
@@ -69,8 +70,17 @@ def write_report(diagnosis: Reportable, path: str | os.PathLike[str]) -> Path:
     Raises:
         ResultError: the file cannot be written there.
     """
+    return write_page(lambda: render_page(diagnosis), path)
+
+
+def write_page(render: Callable[[], str], path: str | os.PathLike[str]) -> Path:
+    """Writes a page, whole or not at all; it is rendered only where it can be written.
+
+    Raises:
+        ResultError: the file cannot be written there.
+    """
     goal = check_place(path)
-    page = render_page(diagnosis)
+    page = render()
     temporary = goal.with_name(f".{goal.name}.{os.getpid()}.tmp")
     try:
         goal.parent.mkdir(parents=True, exist_ok=True)
@@ -94,42 +104,59 @@ def render_page(diagnosis: Reportable) -> str:
         diagnosis: what to report; measures that it lacks leave a line that says so in their place.
     """
     rows = rows_by_measure(diagnosis.table)
-    return _environment().get_template("template.html").render(_context(diagnosis, rows))
+    return render_template("template.html", _context(diagnosis, rows))
+
+
+def render_template(name: str, context: Mapping[str, Any]) -> str:
+    """One of the templates beside this file, filled in."""
+    return str(_environment().get_template(name).render(context))
 
 
 def _context(diagnosis: Reportable, rows: Mapping[str, Sequence[Row]]) -> dict[str, Any]:
-    from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
-
     provenance = diagnosis.provenance
     hop_ms = finite(facts.part(provenance, "model").get("hop_ms"))
     single = {
-        "layers": layer_figure(rows),
         "heads": head_figure(rows),
         "scatter": scatter_figure(rows),
         "lift": lift_figure(rows, hop_ms),
     }
-    blocks = profile_figures(rows, hop_ms)
-    drawn = [figure for figure in (*single.values(), *blocks) if figure is not None]
-    return single | {
-        "model": facts.model_name(provenance),
-        "corpus": facts.corpus_name(provenance),
-        "headline": facts.headline(provenance),
-        "sentences": [str(sentence) for sentence in diagnosis.sentences()],
-        "examined": facts.examined(provenance),
-        "left_out": facts.left_out(provenance),
-        "provenance": facts.all_facts(provenance),
-        "layer_table": layer_table(rows),
-        "categories": category_table(rows),
-        "category_colours": CATEGORY_COLOURS,
-        "extremes": extreme_heads(rows),
-        "blocks": blocks,
+    panels, maps, blocks = layer_panels(diagnosis.table), stream_maps(rows), profile_figures(rows, hop_ms)
+    layers = [panel.figure for panel in panels]
+    drawn = [figure for figure in (*layers, *maps, *single.values(), *blocks) if figure is not None]
+    return (
+        single
+        | {
+            "model": facts.model_name(provenance),
+            "corpus": facts.corpus_name(provenance),
+            "headline": facts.headline(provenance),
+            "sentences": [str(sentence) for sentence in diagnosis.sentences()],
+            "examined": facts.examined(provenance),
+            "left_out": facts.left_out(provenance),
+            "provenance": facts.all_facts(provenance),
+            "panels": panels,
+            "maps": maps,
+            "whole": whole_model_scores(diagnosis.table),
+            "categories": category_table(rows),
+            "category_colours": CATEGORY_COLOURS,
+            "extremes": extreme_heads(rows),
+            "blocks": blocks,
+            "csv": csv_link(diagnosis.table),
+            "n_rows": diagnosis.table.height,
+        }
+        | page_parts(drawn)
+    )
+
+
+def page_parts(drawn: Sequence[Figure]) -> dict[str, Any]:
+    """What every page needs beside its words: figures, the library that draws them, the style."""
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    return {
         "n_figures": len(drawn),
         "figures_json": Markup(script_json({figure.id: figure.plotly() for figure in drawn})),
         "plotly": Markup(get_plotlyjs()),
         "style": Markup(_resource("style.css")),
-        "csv": csv_link(diagnosis.table),
-        "n_rows": diagnosis.table.height,
         "version": __version__,
     }
 

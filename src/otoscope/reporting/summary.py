@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from otoscope.diagnosis.curves import curves
 from otoscope.reporting import facts
 from otoscope.reporting.values import (
     CATEGORIES,
@@ -14,12 +15,16 @@ from otoscope.reporting.values import (
     cca_targets,
     number,
     ordered_streams,
+    plural,
     rows_by_measure,
     stream_key,
 )
 
 MOST_REASONS = 3
 """Of utterances that were left out, so many are named in the terminal."""
+
+MOST_TARGETS = 4
+"""So many targets of correlation fit beside the categories of heads."""
 
 MOST_LINES = 16
 """A table over more streams shows about so many, evenly spaced, and the best of each target."""
@@ -47,23 +52,23 @@ def render_summary(diagnosis: Reportable, console: Any) -> None:
         console.print(Text(headline, style="dim"))
     console.print()
     for sentence in diagnosis.sentences():
-        console.print(Padding(_hanging(str(sentence)), (0, 0, 0, 1)))
+        console.print(Padding(hanging(str(sentence)), (0, 0, 0, 1)))
     table = _table(rows)
     if table is not None:
         console.print()
         console.print(table)
-        hidden = _hidden(rows)
+        hidden = _hidden(rows, len(curves(diagnosis.table)))
         if hidden:
-            console.print(Text(f" {hidden} further streams stand in the report.", style="dim"))
+            console.print(Text(f" {hidden} in the report.", style="dim"))
     apart = _left_out(provenance)
     if apart:
         console.print()
         for line in apart:
-            console.print(Padding(_hanging(line, style="yellow"), (0, 0, 0, 1)))
+            console.print(Padding(hanging(line, style="yellow"), (0, 0, 0, 1)))
     console.print()
 
 
-def _hanging(sentence: str, style: str = "") -> Any:
+def hanging(sentence: str, style: str = "") -> Any:
     """A list item whose later lines stand under its first word."""
     from rich.table import Table
     from rich.text import Text
@@ -76,14 +81,14 @@ def _hanging(sentence: str, style: str = "") -> Any:
 
 
 def _streams(rows: Mapping[str, Sequence[Row]]) -> list[str]:
-    names = [name for target in cca_targets(rows) for name in cca_rows(rows, target)]
+    names = [name for target in _targets(rows) for name in cca_rows(rows, target)]
     names += [f"layer.{layer}" for layer in category_counts(rows)]
     return ordered_streams(names)
 
 
 def _shown(rows: Mapping[str, Sequence[Row]]) -> list[str]:
     """All streams from `input` on, or some where they are many; of earlier ones only the best of a target."""
-    best = {best_stream(cca_rows(rows, target)) for target in cca_targets(rows)}
+    best = {best_stream(cca_rows(rows, target)) for target in _targets(rows)}
     streams = _streams(rows)
     deep = [name for name in streams if stream_key(name)[0] >= 2]
     step = max(-(-len(deep) // MOST_LINES), 1)
@@ -91,8 +96,16 @@ def _shown(rows: Mapping[str, Sequence[Row]]) -> list[str]:
     return [name for name in streams if name in kept or name in best]
 
 
-def _hidden(rows: Mapping[str, Sequence[Row]]) -> int:
-    return len(_streams(rows)) - len(_shown(rows))
+def _targets(rows: Mapping[str, Sequence[Row]]) -> list[str]:
+    return cca_targets(rows)[:MOST_TARGETS]
+
+
+def _hidden(rows: Mapping[str, Sequence[Row]], measures: int) -> str:
+    """What the table leaves out: streams, and measures of streams."""
+    streams = len(_streams(rows)) - len(_shown(rows))
+    parts = [(streams, "further stream"), (measures - len(_targets(rows)), "further measure")]
+    told = " and ".join(plural(count, noun) for count, noun in parts if count > 0)
+    return f"{told} {'stands' if sum(count for count, _ in parts if count > 0) == 1 else 'stand'}" if told else ""
 
 
 def _table(rows: Mapping[str, Sequence[Row]]) -> Any:
@@ -100,7 +113,7 @@ def _table(rows: Mapping[str, Sequence[Row]]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    targets = cca_targets(rows)
+    targets = _targets(rows)
     counts = category_counts(rows)
     streams = _shown(rows)
     if not streams or not (targets or counts):

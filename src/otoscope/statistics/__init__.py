@@ -4,7 +4,7 @@ from otoscope.statistics.class_moments import ClassMoments
 from otoscope.statistics.hashing import uniform
 from otoscope.statistics.intervals import corrected_t, jackknife, ratio_jackknife
 from otoscope.statistics.moments import Moments, Scatter, Workspace
-from otoscope.statistics.partition import Folds, groups, partition
+from otoscope.statistics.partition import Folds, groups, partition, stratified
 
 __all__ = [
     "ClassMoments",
@@ -17,5 +17,6 @@ __all__ = [
     "jackknife",
     "partition",
     "ratio_jackknife",
+    "stratified",
     "uniform",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Float
 
 from otoscope.errors import MeasureError, StateError
 from otoscope.statistics.moments import Scatter
@@ -69,14 +70,18 @@ class ClassMoments:
         self.counts += other.counts
         self.sums += other.sums
 
-    def joined(self, x: Scatter, folds: Sequence[int] | None = None) -> Scatter:
-        """Joint moments of x and the one-hot target.
+    def joined(
+        self, x: Scatter, folds: Sequence[int] | None = None, codes: Float[np.ndarray, "k t"] | None = None
+    ) -> Scatter:
+        """Joint moments of x and a target that the class fixes: one-hot, or a vector of each class.
 
-        With counts c and class sums s: Sxy = s' - mean_x c', Syy = diag(c) - c c' / n.
+        With counts c, class sums s and codes V: mean_y = V' c / n, Sxy = (s' - mean_x c') V and
+        Syy = V' (diag(c) - c c' / n) V. So a table of word vectors needs no sums beyond those of the words.
 
         Args:
             x: moments of the same rows, as `Moments.pooled(folds)` gives them; its target is left away.
             folds: which folds; all where None.
+            codes: the target of each class, shape (K, t); one-hot where None.
 
         Raises:
             StateError: the two have seen different numbers of rows.
@@ -88,15 +93,13 @@ class ClassMoments:
                 f"{counts.sum():.0f} labels stand beside {x.n:.0f} rows",
                 "Update the moments and the class moments with the same rows.",
             )
-        mean_y = counts / x.n if x.n else counts
-        return Scatter(
-            n=x.n,
-            mean_x=x.mean_x,
-            mean_y=mean_y,
-            sxx=x.sxx,
-            sxy=sums.T - np.outer(x.mean_x, counts),
-            syy=np.diag(counts) - np.outer(counts, mean_y),
-        )
+        mean = counts / x.n if x.n else counts
+        sxy = sums.T - np.outer(x.mean_x, counts)
+        if codes is None:
+            return Scatter(x.n, x.mean_x, mean, x.sxx, sxy, np.diag(counts) - np.outer(counts, mean))
+        mean_y = mean @ codes
+        centred = codes - mean_y
+        return Scatter(x.n, x.mean_x, mean_y, x.sxx, sxy @ centred, (centred.T * counts) @ centred)
 
     def state(self) -> dict[str, np.ndarray]:
         """The whole state as float64 arrays (not copies)."""

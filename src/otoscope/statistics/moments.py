@@ -7,7 +7,7 @@ second moments would lose digits where means dominate, as they do in speech tran
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,24 +39,13 @@ class Scatter:
     sxy: Float[np.ndarray, "dx dy"]
     syy: Float[np.ndarray, "dy dy"]
 
-    def target(self, columns: slice) -> Scatter:
-        """The same with only some columns of the second view."""
-        return Scatter(
-            self.n,
-            self.mean_x,
-            self.mean_y[columns],
-            self.sxx,
-            self.sxy[:, columns],
-            self.syy[columns, columns],
-        )
-
 
 class Workspace:
     """Scratch memory that several `Moments` may share, one after another.
 
     Args:
         width: the greatest number of columns.
-        targets: the greatest number of target columns.
+        targets: the greatest number of columns of a target.
         rows: how many rows are taken at a time.
     """
 
@@ -74,69 +63,110 @@ class Workspace:
         )
 
 
-class Moments:
-    """Moments of rows x, and of x with a continuous target y, for every fold.
-
-    The scatter of x is symmetric and stored once, packed (LAPACK's rectangular full packed format), which
-    halves memory and lets a symmetric rank-k product add to it in place. Everything is allocated here;
-    `update` allocates nothing that stays.
+class Target:
+    """What one continuous target adds to the moments of x: a thin cross-scatter.
 
     Args:
         folds: number of folds F.
         width: columns d of x.
-        targets: columns t of y; 0 for no target.
-        workspace: scratch memory to share; its own where None.
+        columns: columns t of y.
+        borrowed: the scatter of y is kept elsewhere, as that of another stream, and not here.
     """
 
-    def __init__(self, folds: int, width: int, targets: int = 0, workspace: Workspace | None = None) -> None:
-        self.folds, self.width, self.targets = folds, width, targets
-        self._workspace = workspace or Workspace(width, targets)
+    def __init__(self, folds: int, width: int, columns: int, borrowed: bool = False) -> None:
+        self.columns, self.borrowed = columns, borrowed
+        self.mean = np.zeros((folds, columns))
+        # Written at once rather than left to np.zeros, whose pages would be taken up only as folds are first seen.
+        self.sxy = np.full((folds, width, columns), 0.0)
+        self.syy = np.zeros((folds, 0, 0) if borrowed else (folds, columns, columns))
+
+    def add(self, fold: int, y: np.ndarray, w: np.ndarray, z: np.ndarray, shift: float, weight: float) -> None:
+        """Adds rows beside the centred rows z of x, whose last row is the shift of its mean."""
+        w[:-1] = y
+        mean = w[:-1].mean(axis=0)
+        w[:-1] -= mean
+        delta = mean - self.mean[fold]
+        np.multiply(delta, shift, out=w[-1])
+        self.mean[fold] += delta * weight
+        # Transposes, for BLAS counts in columns; both products are added in place.
+        dgemm(1.0, w.T, z.T, trans_b=1, beta=1.0, c=self.sxy[fold].T, overwrite_c=1)
+        if not self.borrowed:
+            dgemm(1.0, w.T, w.T, trans_b=1, beta=1.0, c=self.syy[fold].T, overwrite_c=1)
+
+    def merge(self, other: Target, fold: int, delta_x: np.ndarray, weight: float, share: float) -> None:
+        """Adds another state's fold; see `Moments.merge`."""
+        delta = other.mean[fold] - self.mean[fold]
+        self.sxy[fold] += other.sxy[fold] + weight * np.outer(delta_x, delta)
+        if not self.borrowed:
+            self.syy[fold] += other.syy[fold] + weight * np.outer(delta, delta)
+        self.mean[fold] += delta * share
+
+
+class Moments:
+    """Moments of rows x, and of x with any number of continuous targets, for every fold.
+
+    The scatter of x is kept once, whatever the number of targets. It is symmetric and stored packed (LAPACK's
+    rectangular full packed format), which halves memory and lets a symmetric rank-k product add to it in place.
+    Everything is allocated here; `update` allocates nothing that stays.
+
+    Args:
+        folds: number of folds F.
+        width: columns d of x.
+        targets: columns of each target, by name; a number for one target without a name.
+        workspace: scratch memory to share; its own where None.
+        borrowed: names of targets whose own scatter is kept elsewhere.
+    """
+
+    def __init__(
+        self,
+        folds: int,
+        width: int,
+        targets: int | Mapping[str, int] = 0,
+        workspace: Workspace | None = None,
+        borrowed: Collection[str] = (),
+    ) -> None:
+        self.folds, self.width = folds, width
+        named = targets if isinstance(targets, Mapping) else {"": targets} if targets else {}
+        self._workspace = workspace or Workspace(width, max(named.values(), default=0))
         self.n = np.zeros(folds)
         self.mean_x = np.zeros((folds, width))
-        self.mean_y = np.zeros((folds, targets))
-        # Written at once rather than left to np.zeros, whose pages would be taken up only as folds are first seen.
+        # Written at once, as in `Target`.
         self._sxx = np.full((folds, width * (width + 1) // 2), 0.0)
-        self._sxy = np.full((folds, width, targets), 0.0)
-        self._syy = np.zeros((folds, targets, targets))
+        self.targets = {name: Target(folds, width, columns, name in borrowed) for name, columns in named.items()}
 
-    def update(self, fold: int, x: np.ndarray, y: np.ndarray | None = None) -> None:
+    def update(self, fold: int, x: np.ndarray, y: np.ndarray | Mapping[str, np.ndarray] | None = None) -> None:
         """Adds rows to a fold.
 
         Args:
             fold: counted from 0.
             x: rows, shape (n, d), float32 or float64.
-            y: target of each row, shape (n, t); None where there are no targets.
+            y: the targets of each row by name, shape (n, t) each; an array where the one target has no name, None
+                where there is none.
 
         Raises:
             MeasureError: the shapes do not fit, or a value is not finite; the state is then as it was.
         """
-        if (
-            x.ndim != 2
-            or x.shape[1] != self.width
-            or (y.shape if y is not None else (len(x), 0))
-            != (
-                len(x),
-                self.targets,
-            )
-        ):
+        given = y if isinstance(y, Mapping) else {} if y is None else {"": y}
+        wanted = {name: (len(x), one.columns) for name, one in self.targets.items()}
+        if x.ndim != 2 or x.shape[1] != self.width or {name: one.shape for name, one in given.items()} != wanted:
             raise MeasureError(
-                f"Rows of shape {x.shape} and targets of shape {None if y is None else y.shape} do not fit "
-                f"moments of {self.width} columns and {self.targets} target columns",
+                f"Rows of shape {x.shape} and targets of shape {[one.shape for one in given.values()]} do not fit "
+                f"moments of {self.width} columns and targets of {[one.columns for one in self.targets.values()]}",
                 "Give as many targets as rows, and the widths that the moments were made with.",
             )
-        if not np.isfinite(x).all() or (y is not None and not np.isfinite(y).all()):
+        if not np.isfinite(x).all() or not all(np.isfinite(one).all() for one in given.values()):
             raise MeasureError(
                 f"Rows of shape {x.shape} hold values that are not finite",
                 "Check the model's weights and the recordings for NaN and infinity.",
             )
         for first in range(0, len(x), self._workspace.rows):
             part = slice(first, first + self._workspace.rows)
-            self._add(fold, x[part], None if y is None else y[part])
+            self._add(fold, x[part], {name: one[part] for name, one in given.items()})
 
-    def _add(self, fold: int, x: np.ndarray, y: np.ndarray | None) -> None:
+    def _add(self, fold: int, x: np.ndarray, y: Mapping[str, np.ndarray]) -> None:
         n_a, n_b = self.n[fold], len(x)
         both = n_a + n_b
-        z, w = self._workspace.take(n_b + 1, self.width, self.targets)
+        z, _ = self._workspace.take(n_b + 1, self.width, 0)
         z[:-1] = x
         mean = z[:-1].mean(axis=0)
         z[:-1] -= mean
@@ -146,16 +176,9 @@ class Moments:
         np.multiply(delta, shift, out=z[-1])
         self.mean_x[fold] += delta * (n_b / both)
         self._add_product(fold, z)
-        if y is not None and self.targets:
-            w[:-1] = y
-            mean = w[:-1].mean(axis=0)
-            w[:-1] -= mean
-            delta = mean - self.mean_y[fold]
-            np.multiply(delta, shift, out=w[-1])
-            self.mean_y[fold] += delta * (n_b / both)
-            # Transposes, for BLAS counts in columns; both products are added in place.
-            dgemm(1.0, w.T, z.T, trans_b=1, beta=1.0, c=self._sxy[fold].T, overwrite_c=1)
-            dgemm(1.0, w.T, w.T, trans_b=1, beta=1.0, c=self._syy[fold].T, overwrite_c=1)
+        for name, rows in y.items():
+            _, w = self._workspace.take(n_b + 1, 0, rows.shape[1])
+            self.targets[name].add(fold, rows, w, z, shift, n_b / both)
         self.n[fold] = both
 
     def _add_product(self, fold: int, z: np.ndarray) -> None:
@@ -167,10 +190,7 @@ class Moments:
         Raises:
             StateError: the two differ in folds, width or targets.
         """
-        mine, theirs = (
-            (self.folds, self.width, self.targets),
-            (other.folds, other.width, other.targets),
-        )
+        mine, theirs = ((m.folds, m.width, {k: t.columns for k, t in m.targets.items()}) for m in (self, other))
         if mine != theirs:
             raise StateError(
                 f"Moments of (folds, width, targets) {mine} and {theirs} cannot be merged",
@@ -181,55 +201,69 @@ class Moments:
             if not n_b:
                 continue
             both = n_a + n_b
-            delta_x = other.mean_x[fold] - self.mean_x[fold]
-            delta_y = other.mean_y[fold] - self.mean_y[fold]
-            weight = n_a * n_b / both
+            delta = other.mean_x[fold] - self.mean_x[fold]
+            weight, share = n_a * n_b / both, n_b / both
             self._sxx[fold] += other._sxx[fold]
-            self._add_product(fold, np.sqrt(weight) * delta_x[None])
-            self._sxy[fold] += other._sxy[fold] + weight * np.outer(delta_x, delta_y)
-            self._syy[fold] += other._syy[fold] + weight * np.outer(delta_y, delta_y)
-            self.mean_x[fold] += delta_x * (n_b / both)
-            self.mean_y[fold] += delta_y * (n_b / both)
+            self._add_product(fold, np.sqrt(weight) * delta[None])
+            for name, target in self.targets.items():
+                target.merge(other.targets[name], fold, delta, weight, share)
+            self.mean_x[fold] += delta * share
             self.n[fold] = both
 
-    def pooled(self, folds: Sequence[int] | None = None) -> Scatter:
+    def pooled(
+        self, folds: Sequence[int] | None = None, target: str | None = None, own: Scatter | None = None
+    ) -> Scatter:
         """Moments of some folds together.
 
         Args:
             folds: which; all where None.
+            target: name of the target beside x; None for the only one, or none at all where there are several.
+            own: of a borrowed target: what `pooled` gives for it as x, on the same rows.
 
         Returns:
             Their joint moments; all zero where the folds are empty.
+
+        Raises:
+            StateError: a borrowed target comes without its own moments, or with those of other rows.
         """
         chosen = list(range(self.folds)) if folds is None else list(folds)
+        if target is None and len(self.targets) == 1:
+            target = next(iter(self.targets))
         n = self.n[chosen]
         total = n.sum()
         share = n / total if total else n
-        mean_x, mean_y = share @ self.mean_x[chosen], share @ self.mean_y[chosen]
+        mean_x = share @ self.mean_x[chosen]
         # sum_f n_f (m_f - m)(m_f - m)' are the merges of all folds at once.
         between_x = np.sqrt(n)[:, None] * (self.mean_x[chosen] - mean_x)
-        between_y = np.sqrt(n)[:, None] * (self.mean_y[chosen] - mean_y)
         packed = self._sxx[chosen].sum(axis=0)
         packed = dsfrk(self.width, len(chosen), 1.0, between_x.T, 1.0, packed, overwrite_c=1)
+        sxx = _unpacked(self.width, packed)
+        if target is None:
+            none = np.zeros((self.width, 0))
+            return Scatter(float(total), mean_x, none[0], sxx, none, none[:0])
+        y = self.targets[target]
+        mean_y = share @ y.mean[chosen]
+        between_y = np.sqrt(n)[:, None] * (y.mean[chosen] - mean_y)
+        if y.borrowed and (own is None or own.n != total):
+            raise StateError(
+                f"The scatter of target {target!r} is not kept here",
+                "Give the target's own moments on the same rows.",
+            )
         return Scatter(
             n=float(total),
             mean_x=mean_x,
             mean_y=mean_y,
-            sxx=_unpacked(self.width, packed),
-            sxy=self._sxy[chosen].sum(axis=0) + between_x.T @ between_y,
-            syy=self._syy[chosen].sum(axis=0) + between_y.T @ between_y,
+            sxx=sxx,
+            sxy=y.sxy[chosen].sum(axis=0) + between_x.T @ between_y,
+            syy=own.sxx if y.borrowed and own is not None else y.syy[chosen].sum(axis=0) + between_y.T @ between_y,
         )
 
     def state(self) -> dict[str, np.ndarray]:
         """The whole state as float64 arrays (not copies)."""
-        return {
-            "n": self.n,
-            "mean_x": self.mean_x,
-            "mean_y": self.mean_y,
-            "sxx": self._sxx,
-            "sxy": self._sxy,
-            "syy": self._syy,
-        }
+        arrays = {"n": self.n, "mean_x": self.mean_x, "sxx": self._sxx}
+        for name, one in self.targets.items():
+            arrays |= {f"{name}/mean": one.mean, f"{name}/sxy": one.sxy, f"{name}/syy": one.syy}
+        return arrays
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Takes over a state.

@@ -75,6 +75,33 @@ def partition(durations: Mapping[str, int], speakers: Mapping[str, str | None], 
     return Folds({u: fold_of[u] for u in sorted(fold_of)}, count, "speaker" if by_speaker else "utterance")
 
 
+def stratified(labels: Mapping[str, str], folds: int = 5, seed: int = 0) -> Folds:
+    """Deals utterances into folds so that every label has about as many in each.
+
+    The utterances of a label, in the order of a hash, go to the folds in turn; a label's first fold is the next one
+    after the last label's, so that folds are of equal number too.
+
+    Args:
+        labels: label of every utterance, such as its speaker.
+        folds: how many folds are wanted.
+        seed: of the order.
+
+    Raises:
+        MeasureError: fewer than two folds are wanted, or there is no utterance.
+
+    >>> sorted(stratified({"a": "ann", "b": "ann", "c": "bob", "d": "bob"}, folds=2).of.values())
+    [0, 0, 1, 1]
+    """
+    if folds < 2 or not labels:
+        raise MeasureError(
+            f"{len(labels)} utterances cannot be dealt into {folds} folds",
+            "Give at least one utterance and ask for at least two folds.",
+        )
+    in_order = sorted(labels, key=lambda u: (labels[u], uniform(seed, u, purpose="stratified"), u))
+    fold_of = {utterance: i % folds for i, utterance in enumerate(in_order)}
+    return Folds({u: fold_of[u] for u in sorted(fold_of)}, min(folds, len(labels)), "utterance")
+
+
 def groups(utterances: Iterable[str], seed: int = 0, count: int = MOST_GROUPS) -> dict[str, int]:
     """Deals utterances into at most `count` groups of equal number (up to one), whatever their order.
 

@@ -1,4 +1,4 @@
-"""The verbs: load, read, synthesise, pretrain, finetune, evaluate, diagnose, report, demo."""
+"""The verbs: load, read, synthesise, pretrain, finetune, evaluate, diagnose, compare, report, demo."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from otoscope.models.loading import load as load
     from otoscope.reporting import write_report as report  # noqa: F401
+    from otoscope.workflow.comparing import compare as compare
     from otoscope.workflow.corpora import read_corpus as read_corpus
     from otoscope.workflow.diagnosing import diagnose as diagnose
     from otoscope.workflow.evaluating import evaluate as evaluate
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 # Module and name of each verb; imported when it is used, since training brings in much that diagnosing does not need.
 _PLACES = {
+    "compare": ("otoscope.workflow.comparing", "compare"),
     "diagnose": ("otoscope.workflow.diagnosing", "diagnose"),
     "evaluate": ("otoscope.workflow.evaluating", "evaluate"),
     "finetune": ("otoscope.workflow.finetuning", "finetune"),

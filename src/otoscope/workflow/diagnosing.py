@@ -2,17 +2,26 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from torch import nn
 
+from otoscope.diagnosis.floors import with_floors
 from otoscope.diagnosis.observation import Observation, Progress
+from otoscope.diagnosis.options import LEXICON, Options, corpus_words
 from otoscope.diagnosis.result import Diagnosis
+from otoscope.errors import MeasureError
+from otoscope.measures.layers.folding import FOLDS, Folding
 from otoscope.models.loading import load
 from otoscope.models.model import SpeechModel
+from otoscope.models.randomised import randomised
 from otoscope.speech.corpus import Corpus
+from otoscope.speech.synthesis.lexicon import embedding_table
+from otoscope.speech.tables import WordTable, read_embeddings, read_word_pairs
 from otoscope.workflow.corpora import read_corpus
+
+FLOORS = ("permuted", "random")
 
 
 def diagnose(
@@ -23,6 +32,13 @@ def diagnose(
     *,
     skip_bad: bool = False,
     batch_seconds: float = 30.0,
+    folds: int = FOLDS,
+    folds_by: str = "speaker",
+    floor: str = "permuted",
+    against: SpeechModel | nn.Module | str | Path | None = None,
+    tables: Mapping[str, WordTable | str | Path] | None = None,
+    word_pairs: Mapping[str, str | Path] | None = None,
+    sentence_pairs: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Diagnosis:
     """Examines a model on speech, in one pass over the audio.
@@ -34,18 +50,55 @@ def diagnose(
         seed: of every random choice: folds, groups, floors.
         skip_bad: leave out utterances that cannot be used, and list them in the result.
         batch_seconds: frame budget of a batch, in seconds of padded speech.
+        folds: how many folds held-out scores rotate through; fewer speakers give fewer.
+        folds_by: "speaker" (else by utterance), or "row": rows at random, stratified by label.
+        floor: "permuted" for the score of a target that is not there; "random" for the score of the same architecture
+            with fresh weights, which takes a second pass.
+        against: another model, for the measures that compare two: `cca-inter` and others.
+        tables: vectors of words by name ("glove", "agwe", "semantic", "syntactic"): tables, paths that
+            `read_embeddings` reads, or "lexicon" for vectors made by rule from the sentence generator's lexicon.
+        word_pairs: files of word pairs with similarities, by name.
+        sentence_pairs: a file of sentence pairs with similarities.
         progress: called after each batch with the seconds done and in all.
 
     Returns:
         The diagnosis. Measures that the corpus gives no ground for are named in `provenance["skipped"]`.
 
     Raises:
-        ModelError: the model cannot be loaded or examined.
-        SpeechError: the corpus cannot be read, or holds a bad utterance (without `skip_bad`).
+        ModelError: a model cannot be loaded or examined.
+        SpeechError: the corpus or a table cannot be read, or holds a bad utterance (without `skip_bad`).
         MeasureError: a measure that is asked for by name cannot be taken on this corpus.
     """
+    if floor not in FLOORS:
+        raise MeasureError(f"There is no floor {floor!r}", f"Choose one of {', '.join(FLOORS)}.")
     ready = model if isinstance(model, SpeechModel) else load(model)
+    other = against if against is None or isinstance(against, SpeechModel) else load(against)
     speech = corpus if isinstance(corpus, Corpus) else read_corpus(corpus, skip_bad=skip_bad)
-    observation = Observation.prepare(ready, speech, measures, seed, skip_bad)
-    observation.update(batch_seconds=batch_seconds, skip_bad=skip_bad, progress=progress)
-    return observation.compute(command=shlex.join(sys.argv))
+    words = corpus_words(speech)
+    options = Options(
+        folding=Folding(folds, folds_by),
+        tables={name: _table(one, words) for name, one in (tables or {}).items()},
+        word_pairs={name: read_word_pairs(path) for name, path in (word_pairs or {}).items()},
+        sentence_pairs={Path(sentence_pairs).stem: read_word_pairs(sentence_pairs)} if sentence_pairs else {},
+    )
+    observation = Observation.prepare(ready, speech, measures, seed, skip_bad, options, other)
+    fresh = randomised(ready, seed) if floor == "random" else None
+    passes = 2 if fresh is not None else 1
+
+    def tell(part: int) -> Progress | None:
+        return progress and (lambda done, whole: progress(part * whole + done, passes * whole))
+
+    observation.update(batch_seconds=batch_seconds, skip_bad=skip_bad, progress=tell(0))
+    diagnosis = observation.compute(command=shlex.join(sys.argv))
+    if fresh is None:
+        return diagnosis
+    beside = Observation.prepare(fresh, speech, diagnosis.provenance["measures"], seed, skip_bad, options, other)
+    beside.update(batch_seconds=batch_seconds, skip_bad=skip_bad, progress=tell(1))
+    return with_floors(diagnosis, beside.compute())
+
+
+def _table(given: WordTable | str | Path, words: Collection[str]) -> WordTable:
+    """A table: itself, the lexicon's made-up one, or the corpus' words of a file, which may hold millions."""
+    if isinstance(given, WordTable):
+        return given
+    return embedding_table() if str(given) == LEXICON else read_embeddings(given, words)

@@ -142,7 +142,7 @@ def test_equals_the_score_of_stored_segments(target):
     result = whole(target).compute()
     kept = [p for p in PHONES if p != "sil"] if target == "phone" else list(WORDS)
     spans = phone_spans if target == "phone" else word_spans
-    folds = whole(target)._folds.of
+    folds = whole(target).source.folds.of
     rows, labels, fold_of = [], [], []
     for name in ids():
         frames = streams_of(name, target)["layer.1"].astype(np.float32)
@@ -174,7 +174,7 @@ def test_equals_the_score_of_stored_segments(target):
 
 def test_mel_rows_are_aligned_by_index():
     """Fine streams are averaged to 10 ms, the features subsampled for coarse ones; the shorter decides."""
-    moments = whole("mel")._moments
+    moments = whole("mel").source._moments
     mel = [log_mel(corpus()[name].read()) for name in ids()]
     fine, coarse = [], []
     for name, m in zip(ids(), mel, strict=True):
@@ -187,7 +187,7 @@ def test_mel_rows_are_aligned_by_index():
         coarse.append((arrays["input"][:n].astype(np.float32), m[::2][:n]))
     for stream, pairs in (("conv.1", fine), ("input", coarse)):
         x, y = (np.concatenate(v).astype(float) for v in zip(*pairs, strict=True))
-        expected, found = scatter_of(x, y), moments[stream].pooled().target(slice(0, 80))
+        expected, found = scatter_of(x, y), moments[stream].pooled(target="mel")
         assert found.n == expected.n
         for name in ("mean_x", "mean_y", "sxx", "sxy", "syy"):
             a, b = getattr(found, name), getattr(expected, name)
@@ -214,7 +214,7 @@ def test_streams_may_come_pooled():
 
 
 def test_convolutional_streams_are_pooled_as_they_come():
-    transforms = CCA("mel").transforms(ANATOMY)
+    transforms = prepared("mel").transforms(ANATOMY)
     assert list(transforms) == ["conv.1"]
     plain = capture(ids()[:2])
     frames, grid, _ = pool_to_mel(plain.streams["conv.1"], GRIDS["conv.1"], plain.lengths["conv.1"])
@@ -222,7 +222,7 @@ def test_convolutional_streams_are_pooled_as_they_come():
     found = transforms["conv.1"].apply(plain.streams["conv.1"][0, :n])
     assert transforms["conv.1"].grid == grid
     torch.testing.assert_close(found, frames[0, : len(found)])
-    assert CCA("phone").transforms(ANATOMY) == {}
+    assert prepared("phone").transforms(ANATOMY) == {}
 
 
 def assert_same_state(found: CCA, expected: CCA) -> None:
@@ -298,7 +298,7 @@ def test_an_utterance_of_another_corpus_is_refused():
 def test_a_stream_that_is_not_finite_is_refused_by_name():
     batch = capture(ids()[:1])
     batch.streams["layer.1"][0, 3, 2] = torch.inf
-    with pytest.raises(MeasureError, match=r"cca-mel, stream layer.1, 0000"):
+    with pytest.raises(MeasureError, match=r"Stream layer.1, 0000"):
         prepared("mel").update(batch)
 
 
@@ -318,19 +318,19 @@ def test_corpora_that_cannot_be_scored_are_refused():
     bare = Corpus.from_arrays([np.zeros(16000)] * 3, speakers=["a", "b", "c"])
     with pytest.raises(CorpusError, match="no tier 'phone'"):
         CCA("phone").prepare(ANATOMY, bare, 0)
-    with pytest.raises(MeasureError, match="1 utterances"):
+    with pytest.raises(MeasureError, match="1 utterance of"):
         CCA("mel").prepare(ANATOMY, corpus().subset(ids()[:1]), 0)
     measure = prepared("mel")
     measure.update(capture(ids()[:1]))
     with pytest.raises(MeasureError, match="rows in 1 folds"):
         measure.compute()
-    with pytest.raises(MeasureError, match="no CCA with 'pitch'"):
+    with pytest.raises(MeasureError, match="cca-pitch needs a table"):
         CCA("pitch")
     odd = Anatomy("odd", ("layer.1",), {"layer.1": 4}, {"layer.1": Grid(200, 400)}, (2,))
     with pytest.raises(MeasureError, match="every 200 samples"):
         CCA("mel").prepare(odd, corpus(), 0)
     none = Anatomy("odd", ("mel",), {"mel": 80}, {"mel": Grid(160, 400)}, ())
-    with pytest.raises(MeasureError, match="none of its streams"):
+    with pytest.raises(MeasureError, match="No stream of a layer"):
         CCA("phone").prepare(none, corpus(), 0)
 
 

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -6,8 +8,15 @@ from hypothesis import strategies as st
 from sklearn.cross_decomposition import CCA as Nipals
 
 from otoscope.errors import MeasureError
+from otoscope.functional import mean_cca, svcca
 from otoscope.measures.layers import canonical_correlations, pwcca, pwcca_from_moments
-from otoscope.statistics import Moments
+from otoscope.measures.layers.correlation import scatter_of
+from otoscope.measures.layers.from_moments import (
+    canonical_correlations_from_moments,
+    mean_cca_from_moments,
+    svcca_from_moments,
+)
+from otoscope.statistics import Moments, Scatter
 
 
 def views(seed, n=200, dx=7, dy=4, shared=3):
@@ -186,7 +195,163 @@ def test_views_that_cannot_be_compared(x, y, message):
 
 def test_unknown_names_are_refused():
     x, y = views(9)
-    with pytest.raises(MeasureError, match="there are: morcos"):
+    with pytest.raises(MeasureError, match="there are: morcos, pasad, pasad-2021"):
         pwcca(x, y, convention="other")
     with pytest.raises(MeasureError, match="no PWCCA weights 'z'"):
         pwcca(x, y, weights="z")
+
+
+def ridged(x, y, ridge):
+    """Correlations of regularised variates from explicit inverses."""
+    x, y = x - x.mean(0), y - y.mean(0)
+    sxx, syy = x.T @ x, y.T @ y
+    sxx, syy = (s + ridge * np.trace(s) / len(s) * np.eye(len(s)) for s in (sxx, syy))
+    squares = np.linalg.eigvals(np.linalg.solve(sxx, x.T @ y) @ np.linalg.solve(syy, y.T @ x)).real
+    return np.sqrt(np.sort(squares)[::-1].clip(0)[: min(x.shape[1], y.shape[1])])
+
+
+@pytest.mark.parametrize("ridge", [1e-3, 0.1, 1.0, 100.0])
+@pytest.mark.parametrize(("dx", "dy"), [(7, 4), (4, 7), (5, 5)])
+def test_a_ridge_is_relative_to_the_mean_eigenvalue(ridge, dx, dy):
+    x, y = views(dx, dx=dx, dy=dy)
+    np.testing.assert_allclose(canonical_correlations(x, y, ridge), ridged(x, y, ridge), atol=1e-9)
+    assert mean_cca(x, y, ridge) == pytest.approx(ridged(x, y, ridge).mean(), abs=1e-9)
+    # A common scale of a view is no matter.
+    np.testing.assert_allclose(canonical_correlations(1e3 * x, y, ridge), ridged(x, y, ridge), atol=1e-9)
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.01, 0.5])
+def test_correlations_equal_those_of_cca_zoo(ridge):
+    from cca_zoo.linear import RidgeCCA
+
+    x, y = views(10)
+    # There the covariance is (1 - c) S + c I: the same ridge for c / (1 - c) = ridge times the mean eigenvalue.
+    added = np.array([ridge * np.trace(np.cov(v.T)) / v.shape[1] for v in (x, y)])
+    shrinkage = added / (1 + added)
+    a, b = RidgeCCA(n_components=4, shrinkage=list(shrinkage)).fit([x, y]).transform([x, y])
+    across = [np.cov(a[:, i], b[:, i])[0, 1] for i in range(4)]
+    expected = np.array(across) * np.sqrt((1 - shrinkage).prod())
+    np.testing.assert_allclose(canonical_correlations(x, y, ridge), expected, atol=1e-8)
+    assert mean_cca(x, y, ridge) == pytest.approx(expected.mean(), abs=1e-8)
+
+
+def test_correlations_fall_with_the_ridge_from_the_exact_ones():
+    x, y = views(11)
+    found = [canonical_correlations(x, y, ridge) for ridge in (0.0, 1e-13, 1e-3, 1e-2, 1.0)]
+    np.testing.assert_allclose(found[0], found[1], atol=1e-6)
+    assert all((a > b).all() for a, b in pairwise(found[1:]))
+
+
+@pytest.mark.parametrize("score", [mean_cca, svcca])
+@pytest.mark.parametrize("ridge", [0.0, 0.1])
+def test_closed_forms_of_the_means(score, ridge):
+    x, _ = views(12)
+    itself = score(x, 3 * x[:, ::-1] - 1, ridge=ridge)
+    assert itself == pytest.approx(1, abs=1e-12) if ridge == 0 else 0.5 < itself < 1
+    t = 2 * np.pi * np.arange(64)[:, None] / 64
+    waves, others = np.sin(t * [1, 2, 3]), np.cos(t * [1, 4])
+    assert score(waves, others, ridge=ridge) == pytest.approx(0, abs=1e-12)
+    # One of two components is shared, all have the variance 1: the correlations are 1 and 0, over 1 + ridge.
+    half = score(waves[:, :2], np.stack([waves[:, 0], others[:, 1]], axis=1), ridge=ridge)
+    assert half == pytest.approx(0.5 / (1 + ridge), abs=1e-12)
+
+
+def test_the_mean_is_over_the_lower_rank():
+    rng = np.random.default_rng(13)
+    one_hot = np.eye(5)[rng.integers(5, size=300)]
+    holds = one_hot @ rng.standard_normal((5, 8))
+    for score in (mean_cca, svcca):
+        assert score(holds, one_hot) == pytest.approx(1, abs=1e-9)
+    x, y = views(13)
+    repeated = np.concatenate([y, y, np.ones((200, 3))], axis=1)
+    assert mean_cca(x, repeated) == pytest.approx(canonical_correlations(x, y).mean(), abs=1e-9)
+    # All of the variance is less than all components: those of no variance are rounding noise.
+    assert svcca(x, repeated, 1.0) == pytest.approx(canonical_correlations(x, y).mean(), abs=1e-9)
+    small = [float(mean_cca(x, v, ridge=1e-9)) for v in (y, repeated)]
+    assert small[0] == pytest.approx(small[1], abs=1e-6)
+    few = rng.standard_normal((6, 10)), rng.standard_normal((6, 8))
+    assert mean_cca(*few) == pytest.approx(1, abs=1e-9)
+
+
+@pytest.mark.parametrize("variance", [0.5, 0.9, 0.99, 1.0])
+def test_svcca_is_the_mean_over_principal_components(variance):
+    x, y = views(14, dx=12, dy=6)
+    x *= np.geomspace(1, 1e-3, 12)
+
+    def components(a):
+        u, s, _ = np.linalg.svd(a - a.mean(0), full_matrices=False)
+        kept = int(np.argmax(np.cumsum(s**2) / (s**2).sum() >= variance - 1e-12)) + 1
+        return u[:, :kept] * s[:kept]
+
+    a, b = components(x), components(y)
+    for ridge in (0.0, 0.1):
+        expected = ridged(a, b, ridge).mean() if ridge else np.linalg.svd((a / np.linalg.norm(a, axis=0)).T @ (
+            b / np.linalg.norm(b, axis=0)))[1].mean()  # fmt: skip
+        assert svcca(x, y, variance, ridge) == pytest.approx(expected, abs=1e-9)
+    if variance == 1.0:
+        assert svcca(x, y, 1.0) == pytest.approx(float(mean_cca(x, y)), abs=1e-9)
+
+
+@pytest.mark.parametrize("frequencies", [(1, 2), (3, 5), (2, 7), (4, 6), (5, 9)])
+def test_components_that_make_up_the_share_exactly_are_enough(frequencies):
+    t = 2 * np.pi * np.arange(64)[:, None] / 64
+    waves = np.sin(t * frequencies) * [3, 1]
+    assert svcca(waves, waves[:, 1:], 0.9) == pytest.approx(0, abs=1e-9)
+    assert svcca(waves, waves[:, 1:], 0.91) == pytest.approx(1, abs=1e-9)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    dx=st.integers(1, 8),
+    dy=st.integers(1, 8),
+    ridge=st.sampled_from([0.0, 1e-4, 0.1]),
+    offset=st.sampled_from([0.0, 100.0]),
+)
+@settings(max_examples=30, deadline=None)
+def test_moments_give_the_correlations_of_whole_arrays(seed, dx, dy, ridge, offset):
+    x, y = views(seed, n=60, dx=dx, dy=dy)
+    x = x + offset
+    moments = Moments(3, dx, dy)
+    for fold, rows in enumerate(np.array_split(np.arange(60), [11, 37])):
+        moments.update(fold, x[rows], y[rows])
+    pooled = moments.pooled()
+    rho = canonical_correlations_from_moments(pooled, ridge)
+    assert rho.shape == (min(dx, dy),)
+    np.testing.assert_allclose(rho, canonical_correlations(x, y, ridge), atol=1e-9)
+    assert mean_cca_from_moments(pooled, ridge) == pytest.approx(float(mean_cca(x, y, ridge)), abs=1e-9)
+    assert svcca_from_moments(pooled, 0.9, ridge) == pytest.approx(float(svcca(x, y, 0.9, ridge)), abs=1e-9)
+
+
+def test_torch_and_numpy_agree_on_the_means():
+    x, y = (np.stack(v) for v in zip(*(views(seed, dx=5, dy=6) for seed in range(3)), strict=True))
+    for score in (mean_cca, svcca):
+        for ridge in (0.0, 0.1):
+            found = score(torch.from_numpy(x), torch.from_numpy(y), ridge=ridge)
+            assert found.shape == (3,)
+            np.testing.assert_allclose(found.numpy(), score(x, y, ridge=ridge), atol=1e-12)
+    rho = canonical_correlations(torch.from_numpy(x), torch.from_numpy(y), 0.1)
+    np.testing.assert_allclose(rho.numpy(), canonical_correlations(x, y, 0.1), atol=1e-12)
+
+
+def test_ridges_shares_and_views_that_are_none():
+    x, y = views(15)
+    for score in (canonical_correlations, mean_cca):
+        for ridge in (-1.0, np.inf, np.nan):
+            with pytest.raises(MeasureError, match="is none"):
+                score(x, y, ridge)
+    for share in (0.0, 1.5, np.nan):
+        with pytest.raises(MeasureError, match="share of variance"):
+            svcca(x, y, share)
+    for score in (canonical_correlations, mean_cca, svcca):
+        with pytest.raises(MeasureError, match="second view is constant"):
+            score(x, np.full_like(y, 0.1))
+        with pytest.raises(MeasureError, match="not finite"):
+            score(x, y * np.nan)
+    good = scatter_of(x, y)
+    for one in (canonical_correlations_from_moments, mean_cca_from_moments, svcca_from_moments):
+        with pytest.raises(MeasureError, match="first view is constant"):
+            one(scatter_of(np.full_like(x, 0.1), y))
+        with pytest.raises(MeasureError, match="1 rows are too few"):
+            one(Scatter(1.0, good.mean_x, good.mean_y, good.sxx, good.sxy, good.syy))
+        with pytest.raises(MeasureError, match="not finite"):
+            one(Scatter(good.n, good.mean_x, good.mean_y, good.sxx * np.nan, good.sxy, good.syy))

@@ -5,8 +5,8 @@ from scipy.linalg import eigh, sqrtm
 from otoscope.errors import MeasureError
 from otoscope.measures.layers import pwcca, pwcca_from_moments
 from otoscope.measures.layers.correlation import scatter_of
-from otoscope.measures.layers.held_out import fold_scores
-from otoscope.measures.layers.ridge import RIDGES, RidgePath, View, held_out
+from otoscope.measures.layers.held_out import STATISTICS, Views, fold_scores
+from otoscope.measures.layers.ridge import RIDGES, RidgePath, View, held_out, truncated
 from otoscope.statistics import Scatter
 
 from .test_correlation import views
@@ -119,7 +119,7 @@ def test_every_fold_is_tested_once_with_the_ridge_that_the_next_one_chose():
     x, y = views(9, n=300, dx=20, dy=4)
     floor = rng.standard_normal(y.shape)
     fold_of = rng.integers(5, size=300)
-    found = fold_scores(pooled_from(x, y, floor, fold_of), [0, 1, 2, 3, 4], RIDGES, "y")
+    found = fold_scores(pooled_from(x, y, floor, fold_of), [0, 1, 2, 3, 4], RIDGES, "y", Views(), "layer.1")
     for test in range(5):
         dev = (test + 1) % 5
         rest = ~np.isin(fold_of, [test, dev])
@@ -131,9 +131,9 @@ def test_every_fold_is_tested_once_with_the_ridge_that_the_next_one_chose():
 
         best = max(RIDGES, key=lambda r: on(dev, r))
         assert found.ridges[test] == best
-        assert found.scores[test] == pytest.approx(on(test, best), abs=1e-9)
-    assert np.abs(found.floors).max() < 0.5
-    assert abs(found.floors.mean()) < 0.15
+        assert found.scores["pwcca"][test] == pytest.approx(on(test, best), abs=1e-9)
+    assert np.abs(found.floors["pwcca"]).max() < 0.5
+    assert abs(found.floors["pwcca"].mean()) < 0.15
     shares = [(fold_of == f).sum() / (~np.isin(fold_of, [f, (f + 1) % 5])).sum() for f in range(5)]
     assert found.test_to_train == pytest.approx(np.mean(shares))
 
@@ -142,6 +142,38 @@ def test_two_folds_have_none_to_choose_the_ridge_by():
     rng = np.random.default_rng(10)
     x, y = views(10, n=100)
     fold_of = rng.integers(2, size=100)
-    found = fold_scores(pooled_from(x, y, y, fold_of), [0, 1], RIDGES, "y")
+    found = fold_scores(pooled_from(x, y, y, fold_of), [0, 1], RIDGES, "y", Views(), "layer.1")
     assert (found.ridges == RIDGES[3]).all()
-    np.testing.assert_allclose(found.scores, found.floors)
+    for statistic in STATISTICS[:2]:
+        np.testing.assert_allclose(found.scores[statistic], found.floors[statistic])
+
+
+def test_svcca_is_cca_of_the_main_components():
+    """Against principal components and canonical correlations by hand, on other rows."""
+    rng = np.random.default_rng(11)
+    x, y = views(11, n=400, dx=12, dy=6)
+    x *= np.geomspace(1, 1e-3, 12)
+    rows = rng.integers(2, size=400) == 0
+    path = path_of(scatter_of(x[rows], y[rows]))
+
+    def components(a):
+        centred = a[rows] - a[rows].mean(0)
+        _, s, vh = np.linalg.svd(centred, full_matrices=False)
+        kept = int(np.searchsorted(np.cumsum(s**2) / (s**2).sum(), 0.99)) + 1
+        return a @ vh[:kept].T
+
+    a, b = components(x), components(y)
+    assert a.shape[1] < 12
+    found = held_out(truncated(path), scatter_of(x[~rows], y[~rows]))
+    expected = held_out(path_of(scatter_of(a[rows], b[rows])).directions(0), scatter_of(a[~rows], b[~rows]))
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+def test_views_are_kept_within_their_bound():
+    views_ = Views(most=3 * 8 * 16)
+    for key in range(5):
+        scatter = np.diag(np.arange(1.0, 5) + key)
+        assert views_.view(key, scatter, np.zeros(4), 10) is views_.view(key, scatter, np.zeros(4), 10)
+    assert len(views_._held) <= 3
+    views_.clear()
+    assert not views_._held

@@ -3,88 +3,179 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from otoscope.measures.layers.ridge import RidgePath, View, score
+from otoscope.measures.layers.correlation import weighted
+from otoscope.measures.layers.geometry import ridge_r2
+from otoscope.measures.layers.pasad import pasad_score
+from otoscope.measures.layers.ridge import RidgePath, View, held_out, truncated
 from otoscope.statistics import Scatter
+
+STATISTICS = ("pwcca", "mean", "svcca", "pasad", "r2")
+"""Projection-weighted mean of the correlations, their plain mean, that within 99 % of each view's variance; the score of
+the released code of Pasad et al. (2021) with all its quirks; and the share of the target's variance that ridge regression
+from the stream explains."""
+
+EPSILONS = (1e-11, 1e-10, 1e-9)
+"""What the released code chooses from for each view."""
 
 
 @dataclass(frozen=True)
 class FoldScores:
-    """Held-out scores, one for each test fold.
+    """Held-out scores, one for each test fold; NaN where undefined.
 
     Attributes:
-        scores: of the target, shape (k,); NaN where undefined.
-        floors: of the target that is not there, with the same ridges, shape (k,).
+        scores: of the target by statistic, shape (k,) each.
+        floors: of the target that is not there, with the same ridges.
         ridges: that the dev folds chose, shape (k,); NaN where there was nothing to choose.
         test_to_train: mean over folds of test rows for every training row.
     """
 
-    scores: np.ndarray
-    floors: np.ndarray
+    scores: dict[str, np.ndarray]
+    floors: dict[str, np.ndarray]
     ridges: np.ndarray
     test_to_train: float
+
+
+@dataclass
+class Views:
+    """Decomposed covariances that more than one computation needs, within a bound of memory.
+
+    Attributes:
+        most: bytes that are kept.
+    """
+
+    most: int = 400 * 2**20
+    _held: dict[object, View] = field(default_factory=dict)
+    _bytes: int = 0
+
+    def view(self, key: object, scatter: np.ndarray, mean: np.ndarray, n: float) -> View:
+        """The view of a key, decomposed where it is not at hand."""
+        found = self._held.get(key)
+        if found is None:
+            found = View(scatter, mean, n)
+            while self._held and self._bytes + found.vectors.nbytes > self.most:
+                oldest = next(iter(self._held))
+                self._bytes -= self._held.pop(oldest).vectors.nbytes
+            self._held[key] = found
+            self._bytes += found.vectors.nbytes
+        return found
+
+    def clear(self) -> None:
+        """Gives the memory back."""
+        self._held.clear()
+        self._bytes = 0
 
 
 def fold_scores(
     pooled: Callable[[list[int]], tuple[Scatter, Scatter]],
     folds: Sequence[int],
-    ridges: Sequence[float],
+    ridges: Sequence[float] | None,
     weights: str,
-    views: dict[bytes, View] | None = None,
+    views: Views,
+    stream: str,
+    target: str | None = None,
 ) -> FoldScores:
     """Rotates the folds through test, dev and train.
 
     Test is each fold in turn, dev the next one, train all others together. With two folds there is no dev
-    fold: the ridge is the middle one of the grid.
+    fold: the ridge is the middle one of the grid. The dev fold chooses by PWCCA, for all statistics.
 
     Args:
         pooled: gives, for some folds together, the moments of the stream with the target and with the floor's
             target.
         folds: at least two, each with rows.
-        ridges: to choose from, in rising order.
+        ridges: to choose from, in rising order; None for SVCCA, which needs none.
         weights: the view that weighs: "x", "y" or "mean".
-        views: decomposed one-hot targets, kept from stream to stream; None where targets differ between
-            streams.
+        views: decomposed covariances.
+        stream: names the stream's covariances among them.
+        target: names the target's, where they are the same for all streams; None where they differ.
 
     Returns:
-        Scores in the order of `folds`.
+        Scores in the order of `folds`: "pwcca" and "mean", or "svcca".
     """
     k = len(folds)
-    scores, floors, chosen = np.full((3, k), np.nan)
+    names = STATISTICS[:2] if ridges is not None else STATISTICS[2:3]
+    scores, floors = ({name: np.full(k, np.nan) for name in names} for _ in range(2))
+    chosen = np.full(k, np.nan)
     shares = []
     single = [pooled([f]) for f in folds]
     for i in range(k):
-        others = {i, (i + 1) % k} if k > 2 else {i}
-        train, permuted = pooled([f for j, f in enumerate(folds) if j not in others])
+        fitted = tuple(f for j, f in enumerate(folds) if j not in (i, _dev(i, k)))
+        train, permuted = pooled(list(fitted))
         test, test_permuted = single[i]
         shares.append(test.n / train.n)
-        x, y = View(train.sxx, train.mean_x, train.n), _view(train, views)
+        x = views.view((stream, fitted), train.sxx, train.mean_x, train.n)
+        y = _target(views, train, (target, fitted))
         if x.constant or y.constant:
             continue
         path = RidgePath(x, y, train.sxy, train.n)
-        ridge = ridges[len(ridges) // 2]
-        if k > 2:
-            dev = single[(i + 1) % k][0]
-            on_dev = [score(path.directions(r), dev, weights) for r in ridges]
-            if not np.isfinite(on_dev).any():
+        if ridges is not None:
+            dev = single[_dev(i, k)][0]
+            chosen[i] = path.choose(ridges, dev, weights) if k > 2 else ridges[len(ridges) // 2]
+            if np.isnan(chosen[i]):
                 continue
-            ridge = ridges[int(np.nanargmax(on_dev))]
-        scores[i], chosen[i] = score(path.directions(ridge), test, weights), ridge
-        y = _view(permuted, views)
+        _fill(scores, i, path, chosen[i], test, weights)
+        y = _target(views, permuted, (target and f"{target}, permuted", fitted))
         if not y.constant:
-            floor = RidgePath(x, y, permuted.sxy, permuted.n).directions(ridge)
-            floors[i] = score(floor, test_permuted, weights)
+            _fill(floors, i, RidgePath(x, y, permuted.sxy, permuted.n), chosen[i], test_permuted, weights)
     return FoldScores(scores, floors, chosen, float(np.mean(shares)))
 
 
-def _view(scatter: Scatter, views: dict[bytes, View] | None) -> View:
-    """Decomposes the target; a one-hot target, which its counts fix, only once."""
-    if views is None:
+def grid_scores(
+    pooled: Callable[[list[int]], tuple[Scatter, Scatter]],
+    folds: Sequence[int],
+    statistic: str,
+    ridges: Sequence[float],
+) -> FoldScores:
+    """The same rotation for "pasad" and "r2", which choose from a grid of their own and share no directions.
+
+    Args:
+        pooled: as for `fold_scores`.
+        folds: at least two, each with rows.
+        statistic: "pasad", whose narrower view weighs and whose `ridges` are the stream's eps; or "r2".
+        ridges: to choose from for "r2".
+
+    Raises:
+        MeasureError: a view is constant, or a fold has too few rows for the released code's score.
+    """
+    k = len(folds)
+    pairs = [(a, b) for a in EPSILONS for b in EPSILONS]
+    grid: Sequence[float] = [a for a, _ in pairs] if statistic == "pasad" else ridges
+    scores, floors, chosen = (np.full(k, np.nan) for _ in range(3))
+    shares = []
+    single = [pooled([f]) for f in folds]
+
+    def on(train: Scatter, other: Scatter, places: Sequence[int]) -> np.ndarray:
+        if statistic == "pasad":
+            return np.array([pasad_score(train, other, eps=pairs[j]) for j in places])
+        return np.asarray(ridge_r2(train, other, [ridges[j] for j in places]))
+
+    for i in range(k):
+        train, permuted = pooled([f for j, f in enumerate(folds) if j not in (i, _dev(i, k))])
+        test, test_permuted = single[i]
+        shares.append(test.n / train.n)
+        best = len(grid) // 2 if k == 2 else int(np.argmax(on(train, single[_dev(i, k)][0], range(len(grid)))))
+        scores[i], floors[i], chosen[i] = on(train, test, [best])[0], on(permuted, test_permuted, [best])[0], grid[best]
+    return FoldScores({statistic: scores}, {statistic: floors}, chosen, float(np.mean(shares)))
+
+
+def _dev(i: int, k: int) -> int:
+    """The fold that chooses where fold i is tested; itself where there is none to spare."""
+    return (i + 1) % k if k > 2 else i
+
+
+def _fill(found: dict[str, np.ndarray], i: int, path: RidgePath, ridge: float, test: Scatter, weights: str) -> None:
+    directions = truncated(path) if np.isnan(ridge) else path.directions(ridge, weights)
+    rho = held_out(directions, test)
+    if np.isfinite(rho).any():
+        for name, scores in found.items():
+            scores[i] = weighted(directions, weights, rho) if name == "pwcca" else np.nanmean(rho)
+
+
+def _target(views: Views, scatter: Scatter, key: tuple[str | None, tuple[int, ...]]) -> View:
+    if key[0] is None:
         return View(scatter.syy, scatter.mean_y, scatter.n)
-    key = (scatter.mean_y * scatter.n).round().tobytes()
-    if key not in views:
-        views[key] = View(scatter.syy, scatter.mean_y, scatter.n)
-    return views[key]
+    return views.view(key, scatter.syy, scatter.mean_y, scatter.n)

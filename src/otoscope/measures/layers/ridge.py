@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float
+from scipy.linalg import eigh
 
 from otoscope.errors import MeasureError
 from otoscope.measures.layers.correlation import Directions, exact_directions, weighted
+from otoscope.measures.layers.views import constant_view, is_constant
 from otoscope.statistics import Scatter
 
 RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Ridges relative to the mean eigenvalue of a view."""
 
+SVCCA_SHARE = 0.99
+"""Share of a view's variance that SVCCA keeps."""
+
 # Eigenvalues below this share of the greatest are rounding noise.
 _NOISE = 1e-13
+_SINGLE = 1e-6
+# Scores that differ by less are told apart in double precision.
+_TELLS_APART = 1e-4
 
 
 class View:
@@ -31,11 +41,6 @@ class View:
         self.values, self.vectors = values[kept], np.ascontiguousarray(vectors[:, kept])
         self.mean_eigenvalue = float(np.trace(scatter)) / n / len(scatter)
         self.constant = is_constant(scatter, mean, n)
-
-
-def is_constant(scatter: Float[np.ndarray, "d d"], mean: Float[np.ndarray, " d"], n: float) -> bool:
-    """Whether a view varies by no more than the rounding of its mean."""
-    return not np.trace(scatter) / n > 1e-24 * float(mean @ mean)
 
 
 class RidgePath:
@@ -56,25 +61,26 @@ class RidgePath:
 
     def __init__(self, x: View, y: View, sxy: Float[np.ndarray, "dx dy"], n: float) -> None:
         if x.constant or y.constant:
-            raise MeasureError("A view is constant: it has no correlation", "Leave out this view.")
-        self._x, self._y = x, y
-        self._cross = x.vectors.T @ (sxy / n) @ y.vectors
+            raise constant_view()
+        self.x, self.y = x, y
+        self.cross = x.vectors.T @ (sxy / n) @ y.vectors
 
-    def directions(self, ridge: float) -> Directions:
+    def directions(self, ridge: float, weights: str = "mean") -> Directions:
         """Directions at a ridge.
 
         Args:
             ridge: relative to the mean eigenvalue of each view, at least 0.
+            weights: the view whose weights are wanted, "x" or "y"; those of the other are then NaN. "mean" for both.
 
         Returns:
             Directions; `rho` are the regularised correlations (the singular values), the weights are those
             of Morcos et al. (2018) with variates of unit norm:
             alpha_i = sum_j |(a_i' Sxx)_j| / sqrt(a_i' Sxx a_i).
         """
-        x, y = self._x, self._y
+        x, y = self.x, self.y
         inverse_x = 1 / np.sqrt(x.values + ridge * x.mean_eigenvalue)
         inverse_y = 1 / np.sqrt(y.values + ridge * y.mean_eigenvalue)
-        white = inverse_x[:, None] * self._cross * inverse_y
+        white = inverse_x[:, None] * self.cross * inverse_y
         # The eigenvectors of the smaller square take a third of the time of singular vectors. Directions
         # need no scale, so the smallest singular values are never divided by.
         if white.shape[0] >= white.shape[1]:
@@ -86,19 +92,101 @@ class RidgePath:
             squares, u = squares[::-1], u[:, ::-1]
             v = white.T @ u
         in_x, in_y = inverse_x[:, None] * u, inverse_y[:, None] * v
+        none = np.full(len(squares), np.nan)
         return Directions(
             x=x.vectors @ in_x,
             y=y.vectors @ in_y,
             rho=np.sqrt(np.clip(squares, 0, None)),
-            alpha_x=_alpha(x, in_x),
-            alpha_y=_alpha(y, in_y),
+            alpha_x=_alpha(x, in_x) if weights != "y" else none,
+            alpha_y=_alpha(y, in_y) if weights != "x" else none,
         )
+
+    def choose(self, ridges: Sequence[float], other: Scatter, weights: str) -> float:
+        """The ridge with the best projection-weighted score on other rows; NaN where no variate varies on them.
+
+        Those that single precision cannot tell from the best are scored again in double.
+
+        Args:
+            ridges: to choose from, relative to the mean eigenvalue of each view.
+            other: moments of the other rows.
+            weights: the view that weighs, or "mean".
+        """
+        quick = self._quick_scores(ridges, other, weights)
+        if not np.isfinite(quick).any():
+            return float("nan")
+        near = [r for r, one in zip(ridges, quick, strict=True) if one >= np.nanmax(quick) - _TELLS_APART]
+        if len(near) > 1:
+            exact = [score(self.directions(r, weights), other, weights) for r in near]
+            return near[int(np.nanargmax(exact))] if np.isfinite(exact).any() else float("nan")
+        return near[0]
+
+    def _quick_scores(self, ridges: Sequence[float], other: Scatter, weights: str) -> np.ndarray:
+        """Scores of a whole grid, shape (ridges,), to some five digits.
+
+        In the eigenvectors of both views the other rows' moments are rotated once for all ridges. What is then scaled
+        by a ridge is of order one, so that single precision, twice as fast, keeps its digits.
+        """
+        x, y = self.x, self.y
+        xx = x.vectors.T @ other.sxx @ x.vectors / other.n
+        yy = y.vectors.T @ other.syy @ y.vectors / other.n
+        xy = x.vectors.T @ other.sxy @ y.vectors / other.n
+        found = np.full(len(ridges), np.nan)
+        for k, ridge in enumerate(ridges):
+            ix = 1 / np.sqrt(x.values + ridge * x.mean_eigenvalue)
+            iy = 1 / np.sqrt(y.values + ridge * y.mean_eigenvalue)
+            white = (ix[:, None] * self.cross * iy).astype(np.float32)
+            if white.shape[0] >= white.shape[1]:
+                _, v = eigh(white.T @ white, driver="evd", check_finite=False, overwrite_a=True)
+                u = white @ v
+            else:
+                _, u = eigh(white @ white.T, driver="evd", check_finite=False, overwrite_a=True)
+                v = white.T @ u
+            across = np.einsum("ik,ik->k", u, (ix[:, None] * xy * iy).astype(np.float32) @ v)
+            along_x = np.einsum("ik,ik->k", u, (ix[:, None] * xx * ix).astype(np.float32) @ u)
+            along_y = np.einsum("ik,ik->k", v, (iy[:, None] * yy * iy).astype(np.float32) @ v)
+            varies = (along_x > _SINGLE * _size(u)) & (along_y > _SINGLE * _size(v))
+            if not varies.any():
+                continue
+            rho = np.clip(across / np.sqrt(np.where(varies, along_x * along_y, 1)), -1, 1)[varies]
+            in_x, in_y = (i.astype(np.float32)[:, None] * w[:, varies] for i, w in ((ix, u), (iy, v)))
+            alphas = [_alpha(x, in_x)] * (weights != "y") + [_alpha(y, in_y)] * (weights != "x")
+            found[k] = np.mean([alpha @ rho / alpha.sum() for alpha in alphas])
+        return found
+
+
+def _size(directions: np.ndarray) -> np.ndarray:
+    return np.einsum("ik,ik->k", directions, directions)
+
+
+def truncated(path: RidgePath, share: float = SVCCA_SHARE) -> Directions:
+    """Directions within the greatest principal components of both views, not regularised (SVCCA, Raghu et al. 2017).
+
+    Args:
+        path: of two views.
+        share: of a view's variance that its components make up together.
+    """
+    kept_x, kept_y = (_kept(view.values, share) for view in (path.x, path.y))
+    inverse_x, inverse_y = 1 / np.sqrt(path.x.values[kept_x]), 1 / np.sqrt(path.y.values[kept_y])
+    white = inverse_x[:, None] * path.cross[kept_x, kept_y] * inverse_y
+    u, rho, v = np.linalg.svd(white, full_matrices=False)
+    in_x, in_y = inverse_x[:, None] * u, inverse_y[:, None] * v.T
+    none = np.full(len(rho), np.nan)
+    return Directions(path.x.vectors[:, kept_x] @ in_x, path.y.vectors[:, kept_y] @ in_y, rho.clip(max=1), none, none)
+
+
+def _kept(values: np.ndarray, share: float) -> slice:
+    """Of eigenvalues in rising order the fewest greatest ones that make up a share of their sum."""
+    shares = np.cumsum(values[::-1]) / values.sum()
+    count = int(np.searchsorted(shares, share - 1e-12)) + 1
+    return slice(len(values) - min(count, len(values)), None)
 
 
 def _alpha(view: View, coefficients: np.ndarray) -> np.ndarray:
     """Weights of directions that are given in the view's eigenvectors, shape (rank, k)."""
-    loadings = np.abs(view.vectors @ (view.values[:, None] * coefficients)).sum(axis=0)
-    norms = np.sqrt((view.values[:, None] * coefficients**2).sum(axis=0))
+    kind = coefficients.dtype
+    scaled = view.values.astype(kind)[:, None] * coefficients
+    loadings = np.abs(view.vectors.astype(kind) @ scaled).sum(axis=0)
+    norms = np.sqrt((scaled * coefficients).sum(axis=0))
     return np.divide(loadings, norms, out=np.zeros_like(norms), where=norms > 0)
 
 
@@ -148,7 +236,7 @@ def pwcca_from_moments(train: Scatter, test: Scatter | None = None, *, weights: 
     if not 0 <= ridge < np.inf:
         raise MeasureError(f"A ridge of {ridge} is none", "Give a number of at least 0.")
     if is_constant(train.sxx, train.mean_x, train.n) or is_constant(train.syy, train.mean_y, train.n):
-        raise MeasureError("A view is constant: it has no correlation", "Leave out this view.")
+        raise constant_view()
     if ridge == 0:
         directions = exact_directions(train.sxx, train.sxy, train.syy)
     else:

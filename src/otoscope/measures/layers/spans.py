@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
@@ -71,6 +74,73 @@ def phone_spans(
     inner, outer = first + dropped, last - dropped
     empty = inner >= outer
     return _clipped(np.where(empty, middle, inner), np.where(empty, middle + 1, outer), frames)
+
+
+def centre_spans(
+    starts: Int[np.ndarray, " n"], ends: Int[np.ndarray, " n"], hop: int, frames: int, centred: bool = False
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+    """The middle frame of each segment: of the frames a..b-1 that it touches, frame floor((a + b) / 2).
+
+    Args, results and errors are those of `word_spans`.
+
+    >>> centre_spans(np.array([0]), np.array([5 * 320]), 320, 50)
+    (array([2]), array([3]))
+    """
+    if frames < 1:
+        raise MeasureError("An utterance without frames has no segments", "Leave out the utterance.")
+    first, last, middle = _touched(starts, ends, hop, centred)
+    if centred:  # the middle frame of those that count, not the nearest to the segment's middle
+        middle = (first + last) // 2
+    return _clipped(middle, middle + 1, frames)
+
+
+def quarter_spans(
+    quarter: int,
+    starts: Int[np.ndarray, " n"],
+    ends: Int[np.ndarray, " n"],
+    hop: int,
+    frames: int,
+    centred: bool = False,
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+    """A quarter of each segment: of its n frames those from floor(q n / 4) to floor((q + 1) n / 4), at least one.
+
+    The quarters of a segment of four frames or more share no frame and leave none out.
+
+    Args:
+        quarter: 0 to 3.
+        starts: first samples.
+        ends: one past the last samples.
+        hop: samples from one frame to the next.
+        frames: frames of the utterance; spans are clipped to them.
+        centred: frame t is centred on sample t * hop, rather than beginning near it.
+
+    Raises:
+        MeasureError: the utterance has no frame.
+
+    >>> quarter_spans(1, np.array([0]), np.array([8 * 320]), 320, 50)
+    (array([2]), array([4]))
+    """
+    if frames < 1:
+        raise MeasureError("An utterance without frames has no segments", "Leave out the utterance.")
+    first, last, _ = _touched(starts, ends, hop, centred)
+    first, last = _clipped(first, last, frames)
+    n = last - first
+    begin, end = first + quarter * n // 4, first + (quarter + 1) * n // 4
+    return begin, np.maximum(end, begin + 1)
+
+
+SPANS: dict[str, Callable[..., tuple[np.ndarray, np.ndarray]]] = {
+    "phone": phone_spans,
+    "word": word_spans,
+    "word-centre": centre_spans,
+    "word-quarter-1": partial(quarter_spans, 0),
+    "word-quarter-2": partial(quarter_spans, 1),
+    "word-quarter-3": partial(quarter_spans, 2),
+    "word-quarter-4": partial(quarter_spans, 3),
+    "utterance": word_spans,
+}
+"""How a segment becomes frames, whose mean stands for it: the middle third of a phone; all frames of a word, its centre
+frame or one of its quarters; all of an utterance."""
 
 
 def _touched(

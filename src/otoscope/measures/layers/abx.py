@@ -1,0 +1,374 @@
+"""Phone ABX: is a phone nearer to another of its kind than to one of another kind, by one speaker or across speakers?"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from otoscope.errors import MeasureError
+from otoscope.measures.layers.dtw import as_array, pair_distances
+from otoscope.measures.layers.labels import NO_LABELS
+from otoscope.measures.measure import Result, Row
+from otoscope.measures.rows import SEQUENCE, RowsMeasure, Segment
+from otoscope.models.anatomy import layer_of
+from otoscope.speech import Corpus
+from otoscope.statistics import jackknife, uniform
+
+PAUSE = "sil"
+FEWEST_PHONE_PAIRS = 10
+"""Ordered pairs of phones that a mean is taken over at least."""
+
+FLOOR_TRIPLES = 200_000
+"""Triples of the floor's permutations together, or one permutation that has more."""
+
+MOST_DRAWS = 10
+
+Key = tuple[str, int]
+"""An utterance and the place of a phone in it."""
+
+
+@dataclass(frozen=True)
+class Triples:
+    """Which phones are compared: X with A, of its kind, and with B, of another.
+
+    Attributes:
+        x: index of X, shape (t,).
+        a: of A, shape (t,).
+        b: of B, shape (t,).
+        cell: cell of each triple, shape (t,).
+        score: of each cell, the mean it enters: phones of A and B, and their speaker; shape (c,).
+        pair: of each of those, the phones of A and B; shape (s,).
+    """
+
+    x: np.ndarray
+    a: np.ndarray
+    b: np.ndarray
+    cell: np.ndarray
+    score: np.ndarray
+    pair: np.ndarray
+
+    @property
+    def pairs(self) -> int:
+        """Ordered pairs of phones."""
+        return int(self.pair.max()) + 1 if len(self.pair) else 0
+
+    def error(self, wrong: np.ndarray, left_out: np.ndarray | None = None) -> float:
+        """Error rate from that of each triple, without some triples; NaN where there are none.
+
+        Args:
+            wrong: 1 where B is nearer, 1/2 where both are as near, shape (t,).
+            left_out: indices of triples that do not count.
+        """
+        c = len(self.score)
+        sums, counts = np.bincount(self.cell, wrong, c), np.bincount(self.cell, minlength=c)
+        if left_out is not None:
+            sums -= np.bincount(self.cell[left_out], wrong[left_out], c)
+            counts -= np.bincount(self.cell[left_out], minlength=c)
+        for level in (self.score, self.pair):
+            means = sums[counts > 0] / counts[counts > 0]
+            above = level[counts > 0]
+            sums, counts = (np.bincount(above, w, int(level.max()) + 1) for w in (means, np.ones(len(above))))
+        kept = counts > 0
+        return float((sums[kept] / counts[kept]).mean()) if kept.any() else float("nan")
+
+
+def abx_triples(phones: Sequence[Any], speakers: Sequence[Any], contexts: Sequence[Any], *, across: bool) -> Triples:
+    """All triples of phones in which A, B and X have one context and A and X are of one phone, B of another.
+
+    Within speakers all three have one speaker and X is not A; across speakers A and B have one and X another.
+
+    Args:
+        phones: of each segment, n of them.
+        speakers: of each segment.
+        contexts: of each segment; all equal where the context does not matter.
+        across: X is of another speaker.
+
+    Raises:
+        MeasureError: the numbers of phones, speakers and contexts differ.
+    """
+    if not len(phones) == len(speakers) == len(contexts):
+        raise MeasureError(
+            f"{len(phones)} phones, {len(speakers)} speakers and {len(contexts)} contexts do not belong together",
+            "Give one of each for every segment.",
+        )
+    members: dict[Any, dict[Any, dict[Any, list[int]]]] = {}
+    for i, (p, s, c) in enumerate(zip(phones, speakers, contexts, strict=True)):
+        members.setdefault(c, {}).setdefault(s, {}).setdefault(p, []).append(i)
+    code = {p: k for k, p in enumerate(dict.fromkeys(phones))}
+    number = {s: k for k, s in enumerate(dict.fromkeys(speakers))}
+    found: list[np.ndarray] = []
+    for place, by_speaker in enumerate(members.values()):
+        for s, mine in by_speaker.items():
+            for t, theirs in by_speaker.items() if across else [(s, mine)]:
+                if across and s == t:
+                    continue
+                for p in mine if len(mine) > 1 else ():
+                    if p not in theirs:
+                        continue
+                    others = [i for q, them in mine.items() if q != p for i in them]
+                    x, a, b = (v.ravel() for v in np.meshgrid(theirs[p], mine[p], others, indexing="ij"))
+                    told = np.full((4, len(x)), [[code[p]], [number[s]], [place], [number[t]]])
+                    found.append(np.concatenate([np.stack([x, a, b]), told])[:, x != a])
+    table = np.concatenate(found, axis=1) if found else np.zeros((7, 0), dtype=np.int64)
+    x, a, b, phone, speaker, context, other = table
+    codes = np.array([code[p] for p in phones], dtype=np.int64)
+    n, m = max(len(code), 1), max(len(number), 1)
+    score = (phone * n + codes[b]) * m + speaker
+    _, first, cell = np.unique((score * len(members) + context) * m + other, return_index=True, return_inverse=True)
+    scores, score = np.unique(score[first], return_inverse=True)
+    return Triples(x, a, b, cell, score, np.unique(scores // m, return_inverse=True)[1])
+
+
+def abx_error(
+    distances: Any,
+    phones: Sequence[Any],
+    speakers: Sequence[Any],
+    contexts: Sequence[Any] | None = None,
+    *,
+    across: bool = False,
+) -> float:
+    """Phone ABX error rate from distances between segments.
+
+    A cell holds the triples of one phone of A, phone of B, speaker of A and B, speaker of X and context. Its error is
+    the share of triples with d(X, A) > d(X, B), those with equal distances by half. Cells are averaged over contexts
+    and speakers of X, then over speakers of A and B, then over ordered pairs of phones, as fastabx and, before it,
+    libri-light and ZeroSpeech do.
+
+    Args:
+        distances: distances[x, a] of segment x from segment a, shape (n, n), torch or numpy.
+        phones: of each segment.
+        speakers: of each segment.
+        contexts: of each segment, such as the phones before and after it; None where the context does not matter.
+        across: A and B are of one speaker and X of another; else all three are of one.
+
+    Returns:
+        Error rate: 0 is best, 0.5 is chance.
+
+    Raises:
+        MeasureError: numbers disagree, or there is no triple.
+
+    >>> place = np.array([0.0, 0.1, 1.0, 1.1])
+    >>> abx_error(abs(place[:, None] - place), ["aa", "aa", "iy", "iy"], ["ann"] * 4)
+    0.0
+    """
+    distances = as_array(distances)
+    n = len(distances)
+    triples = abx_triples(phones, speakers, [0] * n if contexts is None else contexts, across=across)
+    if len(phones) != n:
+        raise MeasureError(f"{len(phones)} phones do not fit distances of {n} segments", "Give one for every segment.")
+    if not len(triples.x):
+        raise MeasureError(
+            f"{n} segments hold no triple of phones {'across' if across else 'within'} speakers",
+            "Give more segments, or leave out the contexts.",
+        )
+    return triples.error(_wrong(distances[triples.x, triples.a], distances[triples.x, triples.b]))
+
+
+def _wrong(near: np.ndarray, far: np.ndarray) -> np.ndarray:
+    return (near > far) + 0.5 * (near == far)
+
+
+class PhoneABX(RowsMeasure):
+    """Error rate of phone ABX by dynamic time warping of angular distances; the lower, the better.
+
+    Two rows a stream: target "phone-in-context" for triples with the same phones before and after them (a pause, a
+    noise or the edge of the utterance counts as one), and target "phone" for triples of any context. A phone is all the
+    frames that it touches; its neighbours' frames are not part of it. How errors are averaged: see `abx_error`. A target
+    with fewer than ten pairs of phones has no rows and is named in the notes.
+
+    Chance is 0.5. The floor is the error with the phones permuted among the segments of one speaker and context (mean of
+    up to ten draws; one where there are many triples). The field `ceiling` holds the best score there could be, which is
+    0 here. The interval is a jackknife over speakers.
+
+    Args:
+        across: A and B are of one speaker and X of another; else all three are of one.
+        most_speakers: speakers that are looked at in any context, by a hash.
+        per_phone: at most so many segments of a speaker and phone in any context; at least two within speakers.
+        per_context: at most so many segments of a speaker, phone and context.
+        most: at most about so many segments in context; contexts are taken whole.
+    """
+
+    tiers = ("phone",)
+    span = SEQUENCE
+
+    def __init__(
+        self,
+        *,
+        across: bool = False,
+        most_speakers: int = 10,
+        per_phone: int = 2,
+        per_context: int = 5,
+        most: int = 800,
+    ) -> None:
+        super().__init__()
+        self.across = across
+        self.name = "abx-across" if across else "abx-within"
+        self.most_speakers, self.per_phone, self.per_context, self.most = most_speakers, per_phone, per_context, most
+
+    def choose(self, corpus: Corpus, seed: int) -> tuple[Segment, ...]:
+        """Phones of known speakers, for both targets.
+
+        Raises:
+            MeasureError: there are too few speakers or phones.
+            CorpusError: the corpus lacks the tier.
+        """
+        corpus.require_tier("phone")
+        found: dict[Key, Segment] = {}
+        self._contexts: dict[Key, tuple[str, str]] = {}
+        self._unknown_speaker = 0
+        for u in corpus:
+            labels = [PAUSE if x.label in NO_LABELS else x.label for x in u.tiers.get("phone", ())]
+            for place, x in enumerate(u.tiers.get("phone", ())):
+                if labels[place] == PAUSE:
+                    continue
+                if u.speaker is None:
+                    self._unknown_speaker += 1
+                    continue
+                found[u.id, place] = Segment(u.id, u.speaker, place, x.start, x.end, x.label)
+                self._contexts[u.id, place] = ([PAUSE, *labels][place], [*labels, PAUSE][place + 1])
+        order = sorted(found, key=lambda key: (uniform(seed, key[0], key[1], f"rows {self.name}"), key))
+        self._chosen = {
+            "phone-in-context": self._in_context(found, order, seed),
+            "phone": self._in_any_context(found, order, seed),
+        }
+        if not any(self._chosen.values()):
+            raise MeasureError(
+                f"{self.name} finds too few pairs of phones of {'two speakers' if self.across else 'a speaker'} in "
+                f"corpus {corpus.name}, where {self._unknown_speaker} phones have no known speaker",
+                "Give more speech with speakers and phones, or leave out the measure.",
+            )
+        wanted = set().union(*self._chosen.values())
+        return tuple(found[key] for key in found if key in wanted)
+
+    def _in_any_context(self, found: dict[Key, Segment], order: list[Key], seed: int) -> set[Key]:
+        speakers = sorted({str(one.speaker) for one in found.values()})
+        speakers = sorted(speakers, key=lambda s: (uniform(seed, s, purpose="abx speakers"), s))[: self.most_speakers]
+        kept = _at_most(self.per_phone, [key for key in order if found[key].speaker in speakers],
+                        lambda key: (found[key].speaker, found[key].label))  # fmt: skip
+        triples = self._triples([found[key] for key in kept], [0] * len(kept))
+        return set(kept) if triples.pairs >= FEWEST_PHONE_PAIRS else set()
+
+    def _in_context(self, found: dict[Key, Segment], order: list[Key], seed: int) -> set[Key]:
+        by_context: defaultdict[tuple[str, str], list[Key]] = defaultdict(list)
+        for key in order:
+            by_context[self._contexts[key]].append(key)
+        contexts = sorted(by_context, key=lambda c: (uniform(seed, " ".join(c), purpose="abx contexts"), c))
+        chosen: list[Key] = []
+        for context in contexts:
+            if len(chosen) >= self.most:
+                break
+            kept = _at_most(self.per_context, by_context[context], lambda key: (found[key].speaker, found[key].label))
+            triples = self._triples([found[key] for key in kept], [0] * len(kept))
+            chosen += [kept[i] for i in np.unique([triples.x, triples.a, triples.b])]
+        triples = self._triples([found[key] for key in chosen], [self._contexts[key] for key in chosen])
+        return set(chosen) if triples.pairs >= FEWEST_PHONE_PAIRS else set()
+
+    def _triples(self, segments: Sequence[Segment], contexts: Sequence[Any], labels: Sequence[Any] = ()) -> Triples:
+        phones = labels or [one.label for one in segments]
+        return abx_triples(phones, [one.speaker for one in segments], contexts, across=self.across)
+
+    def score(self) -> Result:
+        """Two rows a stream."""
+        everything = self.seen_segments()
+        rows: list[Row] = []
+        notes: dict[str, Any] = {
+            "segments_without_speaker": self._unknown_speaker,
+            "triples": {}, "cells": {}, "phone_pairs": {}, "draws_of_floor": {},
+        }  # fmt: skip
+        for target, keys in self._chosen.items():
+            places = [i for i, one in enumerate(everything) if (one.utterance, one.place) in keys]
+            segments = [everything[i] for i in places]
+            in_context = target == "phone-in-context"
+            contexts = [self._contexts[one.utterance, one.place] if in_context else ("", "") for one in segments]
+            triples = self._triples(segments, contexts)
+            if triples.pairs < FEWEST_PHONE_PAIRS:
+                continue
+            notes["triples"][target], notes["cells"][target] = len(triples.x), len(triples.score)
+            notes["phone_pairs"][target] = triples.pairs
+            draws = min(max(FLOOR_TRIPLES // len(triples.x), 1), MOST_DRAWS)
+            notes["draws_of_floor"][target] = draws
+            permuted = [
+                self._triples(segments, contexts, self._permuted(segments, contexts, draw)) for draw in range(draws)
+            ]
+            rows += self._rows_of(target, np.array(places), segments, contexts, triples, permuted)
+        if not rows:
+            raise MeasureError(
+                f"{self.name} has seen too few pairs of phones in corpus {self.corpus_name}",
+                "Pass the whole corpus through the model.",
+            )
+        notes["targets_left_out"] = [target for target in self._chosen if target not in notes["cells"]]
+        return Result(rows, {}, notes)
+
+    def _permuted(self, segments: Sequence[Segment], contexts: Sequence[tuple[str, str]], draw: int) -> list[str]:
+        """Phones shuffled among the segments of one speaker and context, by a hash."""
+        together: defaultdict[Any, list[int]] = defaultdict(list)
+        for i, (one, context) in enumerate(zip(segments, contexts, strict=True)):
+            together[one.speaker, context].append(i)
+        labels = [""] * len(segments)
+        for inside in together.values():
+            told = [(segments[i].utterance, segments[i].place) for i in inside]
+            drawn = [uniform(self.seed, utterance, place, f"permuted abx {draw}") for utterance, place in told]
+            for i, k in zip(inside, np.argsort(drawn, kind="stable"), strict=True):
+                labels[i] = segments[inside[int(k)]].label
+        return labels
+
+    def _rows_of(
+        self,
+        target: str,
+        places: Int[np.ndarray, " n"],
+        segments: Sequence[Segment],
+        contexts: Sequence[Any],
+        triples: Triples,
+        permuted: Sequence[Triples],
+    ) -> list[Row]:
+        n = len(segments)
+        # Each pair is aligned once, whatever triples it is in.
+        codes = [np.minimum(t.x, v) * n + np.maximum(t.x, v) for t in (triples, *permuted) for v in (t.a, t.b)]
+        pairs, used = np.unique(np.concatenate(codes), return_inverse=True)
+        near, far, *of_floors = np.split(used, np.cumsum([len(c) for c in codes])[:-1])
+        together = [(c, None if self.across else s.speaker) for c, s in zip(contexts, segments, strict=True)]
+        numbers = {told: k for k, told in enumerate(dict.fromkeys(together))}
+        blocks = np.array([numbers[told] for told in together])
+        groups = self.groups(segments)
+        sizes = np.bincount(groups).astype(np.float64)
+        touching = [
+            np.flatnonzero((groups[triples.x] == g) | (groups[triples.a] == g) | (groups[triples.b] == g))
+            for g in range(len(sizes))
+        ]  # fmt: skip
+        rows = []
+        for stream in self.streams:
+            sequences = self.sequences(stream)
+            d = pair_distances([sequences[i] for i in places], pairs // n, pairs % n, blocks)
+            wrong = _wrong(d[near], d[far])
+            value = triples.error(wrong)
+            without = np.array([triples.error(wrong, left_out) for left_out in touching])
+            defined = np.isfinite(without)
+            low, high = jackknife(value, np.where(defined, without, 0.0), np.where(defined, sizes, 0.0))
+            floor = np.mean(
+                [t.error(_wrong(d[a], d[b])) for t, a, b in zip(permuted, of_floors[::2], of_floors[1::2], strict=True)]
+            )
+            rows.append(
+                Row(
+                    self.name, stream, layer_of(stream), target=target, value=value,
+                    low=max(float(low), 0.0) if np.isfinite(low) else None,
+                    high=min(float(high), 1.0) if np.isfinite(high) else None,
+                    floor=float(floor), ceiling=0.0, n=n,
+                )
+            )  # fmt: skip
+        return rows
+
+
+def _at_most(count: int, keys: list[Key], kind: Any) -> list[Key]:
+    """The first so many of each kind."""
+    taken: defaultdict[Any, int] = defaultdict(int)
+    kept = []
+    for key in keys:
+        taken[kind(key)] += 1
+        if taken[kind(key)] <= count:
+            kept.append(key)
+    return kept
