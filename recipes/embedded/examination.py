@@ -29,7 +29,7 @@ SEED = 0
 
 
 def examine() -> dict[str, Any]:
-    """Examines the shipped models on the shipped examination speech; nothing is chosen by these numbers."""
+    """Examines the shipped models on the shipped examination speech."""
     exam = read_corpus("embedded")
     espeak = exam.subset(lambda utterance: utterance.speaker != FLITE, name="exam, espeak-ng voices")
     flite = exam.subset(lambda utterance: utterance.speaker == FLITE, name="exam, flite voice")

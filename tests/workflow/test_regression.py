@@ -5,26 +5,45 @@ import pytest
 import otoscope as oto
 
 PINNED = {
-    ("cca-mel", "conv.1"): 0.2112, ("cca-mel", "layer.1"): 0.3888, ("cca-mel", "layer.8"): 0.3453,
-    ("cca-phone", "input"): 0.5692, ("cca-phone", "layer.3"): 0.7006, ("cca-phone", "layer.8"): 0.7887,
-    ("cca-word", "input"): 0.3706, ("cca-word", "layer.8"): 0.6108,
+    ("cca-mel", "conv.1"): 0.2202, ("cca-mel", "layer.1"): 0.4064, ("cca-mel", "layer.8"): 0.3337,
+    ("cca-phone", "input"): 0.5535, ("cca-phone", "layer.3"): 0.7175, ("cca-phone", "layer.8"): 0.8126,
+    ("cca-word", "input"): 0.3592, ("cca-word", "layer.8"): 0.7027,
+    ("cca-intra", "layer.1"): 0.9125, ("cca-intra", "layer.6"): 0.6338,
+    ("cca-semantic", "layer.1"): 0.5625, ("cca-semantic", "layer.6"): 0.8217,
 }  # fmt: skip
-HEADS = {"globalness": (3.4402, 3.0837), "verticality": (-4.2147, -4.4503), "diagonality": (-0.3043, -0.1043)}
+OTHERS = {  # measure, target, stream; clusters are fitted anew
+    ("awd", "pooled", "layer.1"): 0.2848, ("awd", "pooled", "layer.6"): 0.8084,
+    ("word-segmentation", "f1", "layer.1"): 0.4089, ("word-segmentation", "f1", "layer.6"): 0.5283,
+    ("mi-word", "word", "layer.1"): 0.7186, ("mi-word", "word", "layer.6"): 0.8435,
+    ("word-similarity", "micro", "layer.1"): 0.2199, ("word-similarity", "micro", "layer.6"): 0.385,
+}  # fmt: skip
+HEADS = {"globalness": (3.6403, 2.9025), "verticality": (-4.3459, -4.4465), "diagonality": (-0.3166, -0.0883)}
+MEASURES = ("heads", "cka", *{measure for measure, *_ in (*PINNED, *OTHERS)})
 
 
 @pytest.fixture(scope="module")
 def diagnosis():
-    return oto.diagnose("embedded", "embedded")
+    return oto.diagnose("embedded", "embedded", MEASURES)
 
 
 def test_layers(diagnosis):
     found = {(r["measure"], r["stream"]): r for r in diagnosis.table.to_dicts() if r["head"] is None}
     for key, value in PINNED.items():
         assert found[key]["value"] == pytest.approx(value, abs=3e-3), key
-        assert abs(found[key]["floor"]) < 0.02
+        assert abs(found[key]["floor"]) < 0.03
         assert found[key]["low"] < value < found[key]["high"]
     assert found["cca-phone", "layer.8"]["n"] == 4279
     assert found["cca-word", "layer.8"]["n"] == 797
+
+
+def test_tasks_and_maps(diagnosis):
+    found = {(r["measure"], r["target"], r["stream"]): r for r in diagnosis.table.to_dicts()}
+    for key, value in OTHERS.items():
+        assert found[key]["value"] == pytest.approx(value, abs=1e-2), key
+        assert found[key]["floor"] < found[key]["low"] < value < found[key]["high"], key
+    map_ = {(r["stream"], r["other"]): r for r in diagnosis.measure("cka").to_dicts()}
+    assert map_["layer.1", "layer.8"]["value"] == pytest.approx(0.2998, abs=3e-3)
+    assert map_["layer.7", "layer.8"]["value"] > map_["layer.1", "layer.8"]["high"]
 
 
 def test_heads(diagnosis):
