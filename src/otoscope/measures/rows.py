@@ -21,7 +21,7 @@ from otoscope.models.capture import Capture
 from otoscope.speech import Corpus
 from otoscope.statistics import groups, uniform
 from otoscope.statistics.partition import FEWEST_SPEAKERS
-from otoscope.statistics.state import matching
+from otoscope.statistics.state import take_over
 
 SEQUENCE = "sequence"
 """The span whose frames are kept one by one."""
@@ -339,16 +339,7 @@ class RowsMeasure(Measure):
         Raises:
             StateError: an array is missing, has another shape, or comes from another preparation.
         """
-        mine = self.state()
-        matching(mine, state)
-        if not np.array_equal(mine["prepared"], state["prepared"]):
-            raise StateError(
-                f"A state of {self.name} was prepared with another model, corpus or seed",
-                "Prepare the measure with the same model, the whole corpus and the same seed.",
-            )
-        for name, array in mine.items():
-            if name != "prepared":
-                array[...] = state[name]
+        take_over(self.state(), state, self.name)
 
     def _require_prepared(self) -> None:
         if not self._prepared:

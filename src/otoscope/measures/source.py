@@ -13,7 +13,7 @@ from otoscope.errors import StateError
 from otoscope.measures.measure import Measure
 from otoscope.models.anatomy import Anatomy
 from otoscope.models.capture import Capture, Transform
-from otoscope.statistics.state import matching
+from otoscope.statistics.state import take_over
 
 
 @runtime_checkable
@@ -110,17 +110,8 @@ class Source(ABC):
         Raises:
             StateError: an array is missing, has another shape, or comes from another preparation.
         """
-        mine = self.state()
-        matching(mine, state)
-        if not np.array_equal(mine["prepared"], state["prepared"]):
-            raise StateError(
-                f"A state of {self.key} was prepared with another model, corpus or seed",
-                "Prepare with the same model, the whole corpus and the same seed.",
-            )
+        take_over(self.state(), state, self.key)
         self.memory.clear()
-        for name, array in mine.items():
-            if name != "prepared":
-                array[...] = state[name]
 
     @property
     def bytes(self) -> int:

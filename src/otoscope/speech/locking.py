@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from otoscope.errors import OtoscopeError
+
 try:
     import fcntl
 except ImportError:  # Windows has no such locks
@@ -12,7 +14,7 @@ except ImportError:  # Windows has no such locks
 
 
 @contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path, busy: OtoscopeError | None = None) -> Iterator[None]:
     """Keeps other processes that ask for the same out of a folder.
 
     The lock lies on the folder itself and leaves no file; the system lets go of it however the process ends. Where
@@ -20,9 +22,11 @@ def alone_in(folder: Path) -> Iterator[None]:
 
     Args:
         folder: must exist.
+        busy: the error that says so where another process is at work there.
 
     Raises:
-        BlockingIOError: another process is at work there.
+        OtoscopeError: `busy`.
+        BlockingIOError: another process is at work there, and no error was given.
         OSError: the folder cannot be opened.
     """
     if fcntl is None:
@@ -32,8 +36,10 @@ def alone_in(folder: Path) -> Iterator[None]:
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise
+        except BlockingIOError as error:
+            if busy is None:
+                raise
+            raise busy from error
         except OSError:  # a file system without locks
             pass
         yield

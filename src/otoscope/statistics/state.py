@@ -27,3 +27,25 @@ def matching(expected: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]
                 f"Array {name!r} of a state has shape {given[name].shape}, not {array.shape}",
                 "Load the state into a measure that was prepared with the same model, corpus and seed.",
             )
+
+
+def take_over(own: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray], what: str) -> None:
+    """Copies a saved state into the arrays of one that was prepared in the same way.
+
+    Args:
+        own: arrays that are written to, and under "prepared" the digest of how they were prepared.
+        given: what was saved.
+        what: whose state it is, for the error.
+
+    Raises:
+        StateError: an array is missing, has another shape, or comes from another preparation; nothing is then changed.
+    """
+    matching(own, given)
+    if not np.array_equal(own["prepared"], given["prepared"]):
+        raise StateError(
+            f"A state of {what} was prepared with another model, corpus or seed",
+            "Prepare with the same model, the whole corpus and the same seed.",
+        )
+    for name, array in own.items():
+        if name != "prepared":
+            array[...] = given[name]

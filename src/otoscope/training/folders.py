@@ -106,21 +106,14 @@ def _refuse(folder: Path, resume: bool) -> None:
             raise TrainingError(f"{folder} holds no training run to go on with", "Leave out --resume.")
 
 
-@contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> contextlib.AbstractContextManager[None]:
     """Keeps other runs out of a run's folder.
 
     Raises:
         TrainingError: another run is at work there.
     """
-    with contextlib.ExitStack() as held:
-        try:
-            held.enter_context(alone_in(folder))
-        except BlockingIOError as error:
-            raise TrainingError(
-                f"Another process trains in {folder}", "Wait until it is done, or choose another folder."
-            ) from error
-        yield
+    cure = "Wait until it is done, or choose another folder."
+    return alone_in(folder, TrainingError(f"Another process trains in {folder}", cure))
 
 
 def last_state(folder: Path) -> Path | None:

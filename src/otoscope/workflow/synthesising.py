@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -200,17 +200,10 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
             )
 
 
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(folder: Path) -> contextlib.AbstractContextManager[None]:
     """Keeps other runs out of the folder."""
-    with contextlib.ExitStack() as held:
-        try:
-            held.enter_context(alone_in(folder))
-        except BlockingIOError as error:
-            raise CorpusError(
-                f"Another process renders into {folder}", "Wait until it is done, or choose another folder."
-            ) from error
-        yield
+    cure = "Wait until it is done, or choose another folder."
+    return alone_in(folder, CorpusError(f"Another process renders into {folder}", cure))
 
 
 def _clear(folder: Path, splits: Iterable[str]) -> None:
