@@ -193,7 +193,7 @@ class Observation:
         began = time.perf_counter()
         streams = tuple(dict.fromkeys(s for m in self.measures.values() for s in m.streams))
         others = tuple(dict.fromkeys(s for m in self.measures.values() for s in m.streams_of_other))
-        reductions: list[type[Reduction]] = list(
+        reductions: list[Callable[[], Reduction]] = list(
             dict.fromkeys(kind for m in self.measures.values() for kind in m.reductions)
         )
         transforms: dict[str, Transform] = {}

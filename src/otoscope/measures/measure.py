@@ -7,8 +7,9 @@ rows of the diagnosis table. States of parts of a corpus merge to the state of t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -80,12 +81,13 @@ class Measure(ABC):
     Attributes:
         name: canonical name of the measure.
         tiers: names of the tiers that utterances must have.
-        reductions: makers of the sums over attention maps that it wants from the tap.
+        reductions: makers of the sums over attention maps that it wants from the tap; makers of the same sum are the
+            same object, and other sums have other names.
     """
 
     name: str
     tiers: tuple[str, ...] = ()
-    reductions: ClassVar[tuple[type[Reduction], ...]] = ()
+    reductions: tuple[Callable[[], Reduction], ...] = ()
 
     def transforms(self, anatomy: Anatomy) -> dict[str, Transform]:
         """What may be done to streams as soon as they are computed; the measure sees the result.

@@ -141,7 +141,9 @@ class SpeechModel:
         for one, n in zip(utterances, lengths, strict=True):
             self.frontend.check(n, f"Utterance {one.id!r}")
         frames = tuple(self.frontend.frames(n) for n in lengths)
-        observation = tap.Observation(frames, tuple(self.frontend.attended(n) for n in lengths), reductions)
+        observation = tap.Observation(
+            frames, tuple(self.frontend.attended(n) for n in lengths), reductions, tuple(utterances), self.anatomy.grid
+        )
         transforms = transforms or {}
         collectors = {
             name: Collector(

@@ -4,14 +4,20 @@ from abc import ABC, abstractmethod
 
 import torch
 
+from otoscope.models.anatomy import Grid
+from otoscope.speech.utterance import Utterance
+
 
 class Reduction(ABC):
     """One statistic of the maps of one layer and one utterance.
 
-    The tap calls `start`, then `tile` for consecutive blocks of query rows, then `finish`.
+    The tap calls `meet`, then `start`, then `tile` for consecutive blocks of query rows, then `finish`.
     """
 
     name: str
+
+    def meet(self, utterance: Utterance, grid: Grid) -> None:  # noqa: B027
+        """Whose map it is, and how its frames lie over the samples; for statistics that read its labels."""
 
     @abstractmethod
     def start(self, heads: int, frames: int, like: torch.Tensor) -> None:

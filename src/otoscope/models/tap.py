@@ -15,8 +15,10 @@ from transformers import AttentionInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from otoscope.models.anatomy import Grid
 from otoscope.models.edits import HeadEdits, Ingredients, head_edits
 from otoscope.models.reductions import Reduction
+from otoscope.speech.utterance import Utterance
 
 NAME = "otoscope"
 TILE = 128  # rows a tile: 12 heads x 128 x 750 float32 are 4.6 MB, about what a core's cache holds
@@ -35,6 +37,8 @@ class Observation:
         attended: keys that the model attends to, for each utterance; more than `frames` where a model attends to
             silence that it was padded with.
         reductions: makers of the statistics; empty runs the fused attention.
+        utterances: what the batch consists of.
+        grid: of the frames, where utterances are given.
         results: layer (from 1) -> for each utterance the statistics by name.
         outside: layer -> for each utterance the mean attention per head that fell on keys that were cut off.
     """
@@ -42,6 +46,8 @@ class Observation:
     frames: tuple[int, ...]
     attended: tuple[int, ...]
     reductions: Reductions = ()
+    utterances: tuple[Utterance, ...] = ()
+    grid: Grid | None = None
     results: dict[int, list[dict[str, torch.Tensor]]] = field(default_factory=dict)
     outside: dict[int, list[torch.Tensor]] = field(default_factory=dict)
 
@@ -116,6 +122,8 @@ def attend(
         values = value[b, :, :attended]
         sums = [make() for make in seen.reductions]
         for one in sums:
+            if seen.grid is not None:
+                one.meet(seen.utterances[b], seen.grid)
             one.start(heads, frames, query)
         lost = query.new_zeros(heads, dtype=torch.float64)
         for first in range(0, rows, TILE):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from otoscope.errors import StateError
 from otoscope.measures.measure import Measure, Result, Row
-from otoscope.models.reductions import Reduction
 from otoscope.statistics.grouped_mean import GroupedMean
 from otoscope.statistics.partition import groups
 
@@ -24,8 +23,6 @@ class HeadMeasure(Measure):
 
     Every utterance weighs the same whatever its length (Yang, Liu and Lee 2020, section 4).
     """
-
-    reductions: ClassVar[tuple[type[Reduction], ...]]
 
     @abstractmethod
     def observe(self, found: dict[str, torch.Tensor]) -> torch.Tensor:
