@@ -211,7 +211,11 @@ class Moments:
             self.n[fold] = both
 
     def pooled(
-        self, folds: Sequence[int] | None = None, target: str | None = None, own: Scatter | None = None
+        self,
+        folds: Sequence[int] | None = None,
+        target: str | None = None,
+        own: Scatter | None = None,
+        beside: Scatter | None = None,
     ) -> Scatter:
         """Moments of some folds together.
 
@@ -219,6 +223,7 @@ class Moments:
             folds: which; all where None.
             target: name of the target beside x; None for the only one, or none at all where there are several.
             own: of a borrowed target: what `pooled` gives for it as x, on the same rows.
+            beside: what `pooled` gave for the same folds and another target, whose scatter of x is taken over.
 
         Returns:
             Their joint moments; all zero where the folds are empty.
@@ -235,9 +240,12 @@ class Moments:
         mean_x = share @ self.mean_x[chosen]
         # sum_f n_f (m_f - m)(m_f - m)' are the merges of all folds at once.
         between_x = np.sqrt(n)[:, None] * (self.mean_x[chosen] - mean_x)
-        packed = self._sxx[chosen].sum(axis=0)
-        packed = dsfrk(self.width, len(chosen), 1.0, between_x.T, 1.0, packed, overwrite_c=1)
-        sxx = _unpacked(self.width, packed)
+        if beside is None:
+            packed = self._sxx[chosen].sum(axis=0)
+            packed = dsfrk(self.width, len(chosen), 1.0, between_x.T, 1.0, packed, overwrite_c=1)
+            sxx = _unpacked(self.width, packed)
+        else:
+            sxx = beside.sxx
         if target is None:
             none = np.zeros((self.width, 0))
             return Scatter(float(total), mean_x, none[0], sxx, none, none[:0])

@@ -199,7 +199,8 @@ class FrameSource(Source):
         """Moments of a stream with a target, and with the rolled target."""
         own = self._moments[INPUT].pooled(folds) if target == INPUT else None
         moments = self._moments[stream]
-        return moments.pooled(folds, target, own), moments.pooled(folds, f"{target}-rolled", own)
+        found = moments.pooled(folds, target, own)
+        return found, moments.pooled(folds, f"{target}-rolled", own, found)
 
 
 def matched_stream(stream: str, anatomy: Anatomy, other: Anatomy) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from otoscope.measures.layers.correlation import weighted
+from otoscope.measures.layers.correlation import Directions, weighted
 from otoscope.measures.layers.geometry import ridge_r2
 from otoscope.measures.layers.pasad import pasad_score
 from otoscope.measures.layers.ridge import RidgePath, View, held_out, truncated
@@ -48,25 +48,33 @@ class Views:
     """
 
     most: int = 400 * 2**20
-    _held: dict[object, View] = field(default_factory=dict)
-    _bytes: int = 0
+    _held: dict[object, tuple[View | np.ndarray, int]] = field(default_factory=dict)
 
     def view(self, key: object, scatter: np.ndarray, mean: np.ndarray, n: float) -> View:
         """The view of a key, decomposed where it is not at hand."""
-        found = self._held.get(key)
-        if found is None:
-            found = View(scatter, mean, n)
-            while self._held and self._bytes + found.vectors.nbytes > self.most:
-                oldest = next(iter(self._held))
-                self._bytes -= self._held.pop(oldest).vectors.nbytes
-            self._held[key] = found
-            self._bytes += found.vectors.nbytes
+        found = self._at_hand(key, lambda: View(scatter, mean, n))
+        assert isinstance(found, View)
+        return found
+
+    def turned(self, key: object, view: View, other: Scatter) -> np.ndarray:
+        """Other rows' covariance in the eigenvectors of a view; `key` names both."""
+        found = self._at_hand(key, lambda: view.turned(other.sxx, other.n))
+        assert isinstance(found, np.ndarray)
+        return found
+
+    def _at_hand(self, key: object, make: Callable[[], View | np.ndarray]) -> View | np.ndarray:
+        if key in self._held:
+            return self._held[key][0]
+        found = make()
+        size = found.vectors.nbytes if isinstance(found, View) else found.nbytes
+        while self._held and sum(held for _, held in self._held.values()) + size > self.most:
+            del self._held[next(iter(self._held))]
+        self._held[key] = found, size
         return found
 
     def clear(self) -> None:
         """Gives the memory back."""
         self._held.clear()
-        self._bytes = 0
 
 
 def fold_scores(
@@ -113,14 +121,23 @@ def fold_scores(
             continue
         path = RidgePath(x, y, train.sxy, train.n)
         if ridges is not None:
-            dev = single[_dev(i, k)][0]
-            chosen[i] = path.choose(ridges, dev, weights) if k > 2 else ridges[len(ridges) // 2]
-            if np.isnan(chosen[i]):
+            if k > 2:
+                dev = single[_dev(i, k)][0]
+                turned = views.turned((stream, fitted, folds[_dev(i, k)]), x, dev)
+                chosen[i], directions = path.choose(ridges, dev, weights, turned)
+            else:
+                chosen[i] = ridges[len(ridges) // 2]
+                directions = path.directions(chosen[i], weights)
+            if directions is None:
                 continue
-        _fill(scores, i, path, chosen[i], test, weights)
+        else:
+            directions = truncated(path)
+        _fill(scores, i, directions, test, weights)
         y = _target(views, permuted, (target and f"{target}, permuted", fitted))
         if not y.constant:
-            _fill(floors, i, RidgePath(x, y, permuted.sxy, permuted.n), chosen[i], test_permuted, weights)
+            path = RidgePath(x, y, permuted.sxy, permuted.n)
+            directions = truncated(path) if ridges is None else path.directions(chosen[i], weights)
+            _fill(floors, i, directions, test_permuted, weights)
     return FoldScores(scores, floors, chosen, float(np.mean(shares)))
 
 
@@ -167,8 +184,7 @@ def _dev(i: int, k: int) -> int:
     return (i + 1) % k if k > 2 else i
 
 
-def _fill(found: dict[str, np.ndarray], i: int, path: RidgePath, ridge: float, test: Scatter, weights: str) -> None:
-    directions = truncated(path) if np.isnan(ridge) else path.directions(ridge, weights)
+def _fill(found: dict[str, np.ndarray], i: int, directions: Directions, test: Scatter, weights: str) -> None:
     rho = held_out(directions, test)
     if np.isfinite(rho).any():
         for name, scores in found.items():

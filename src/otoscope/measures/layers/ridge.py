@@ -42,6 +42,10 @@ class View:
         self.mean_eigenvalue = float(np.trace(scatter)) / n / len(scatter)
         self.constant = is_constant(scatter, mean, n)
 
+    def turned(self, scatter: Float[np.ndarray, "d d"], n: float) -> Float[np.ndarray, "r r"]:
+        """Covariance of other rows of this view in its eigenvectors."""
+        return self.vectors.T @ (scatter / n) @ self.vectors
+
 
 class RidgePath:
     """Regularised canonical directions for any ridge, of two views that are decomposed already.
@@ -97,12 +101,14 @@ class RidgePath:
             x=x.vectors @ in_x,
             y=y.vectors @ in_y,
             rho=np.sqrt(np.clip(squares, 0, None)),
-            alpha_x=_alpha(x, in_x) if weights != "y" else none,
-            alpha_y=_alpha(y, in_y) if weights != "x" else none,
+            alpha_x=_alpha(x.values, x.vectors, in_x) if weights != "y" else none,
+            alpha_y=_alpha(y.values, y.vectors, in_y) if weights != "x" else none,
         )
 
-    def choose(self, ridges: Sequence[float], other: Scatter, weights: str) -> float:
-        """The ridge with the best projection-weighted score on other rows; NaN where no variate varies on them.
+    def choose(
+        self, ridges: Sequence[float], other: Scatter, weights: str, turned: Float[np.ndarray, "r r"] | None = None
+    ) -> tuple[float, Directions | None]:
+        """The ridge with the best projection-weighted score on other rows, with its directions.
 
         Those that single precision cannot tell from the best are scored again in double.
 
@@ -110,46 +116,63 @@ class RidgePath:
             ridges: to choose from, relative to the mean eigenvalue of each view.
             other: moments of the other rows.
             weights: the view that weighs, or "mean".
-        """
-        quick = self._quick_scores(ridges, other, weights)
-        if not np.isfinite(quick).any():
-            return float("nan")
-        near = [r for r, one in zip(ridges, quick, strict=True) if one >= np.nanmax(quick) - _TELLS_APART]
-        if len(near) > 1:
-            exact = [score(self.directions(r, weights), other, weights) for r in near]
-            return near[int(np.nanargmax(exact))] if np.isfinite(exact).any() else float("nan")
-        return near[0]
+            turned: the other rows' covariance of the first view, in the eigenvectors of this one; see `View.turned`.
 
-    def _quick_scores(self, ridges: Sequence[float], other: Scatter, weights: str) -> np.ndarray:
+        Returns:
+            The ridge, NaN where no variate varies on the other rows; and directions, None with it.
+        """
+        quick = self._quick_scores(
+            ridges, other, weights, self.x.turned(other.sxx, other.n) if turned is None else turned
+        )
+        none = float("nan"), None
+        if not np.isfinite(quick).any():
+            return none
+        near = [r for r, one in zip(ridges, quick, strict=True) if one >= np.nanmax(quick) - _TELLS_APART]
+        found = [self.directions(r, weights) for r in near]
+        if len(near) == 1:
+            return near[0], found[0]
+        exact = [score(one, other, weights) for one in found]
+        if not np.isfinite(exact).any():
+            return none
+        best = int(np.nanargmax(exact))
+        return near[best], found[best]
+
+    def _quick_scores(
+        self, ridges: Sequence[float], other: Scatter, weights: str, turned: Float[np.ndarray, "r r"]
+    ) -> np.ndarray:
         """Scores of a whole grid, shape (ridges,), to some five digits.
 
-        In the eigenvectors of both views the other rows' moments are rotated once for all ridges. What is then scaled
-        by a ridge is of order one, so that single precision, twice as fast, keeps its digits.
+        In the eigenvectors of both views the other rows' moments are rotated once for all ridges. A ridge only scales
+        them, row by row and column by column, which costs single precision, twice as fast, no digits.
         """
         x, y = self.x, self.y
-        xx = x.vectors.T @ other.sxx @ x.vectors / other.n
-        yy = y.vectors.T @ other.syy @ y.vectors / other.n
-        xy = x.vectors.T @ other.sxy @ y.vectors / other.n
+        # Both views are brought to a mean eigenvalue of one, so that nothing leaves single precision's range.
+        size_x, size_y = x.mean_eigenvalue, y.mean_eigenvalue
+        between = np.sqrt(size_x * size_y)
+        xx, yy = _single(turned / size_x), _single(y.turned(other.syy, other.n) / size_y)
+        xy = _single(x.vectors.T @ (other.sxy / other.n) @ y.vectors / between)
+        cross, axes_x, axes_y = _single(self.cross / between), _single(x.vectors), _single(y.vectors)
+        values_x, values_y = x.values / size_x, y.values / size_y
         found = np.full(len(ridges), np.nan)
         for k, ridge in enumerate(ridges):
-            ix = 1 / np.sqrt(x.values + ridge * x.mean_eigenvalue)
-            iy = 1 / np.sqrt(y.values + ridge * y.mean_eigenvalue)
-            white = (ix[:, None] * self.cross * iy).astype(np.float32)
+            ix, iy = (_single(1 / np.sqrt(values + ridge)) for values in (values_x, values_y))
+            white = ix[:, None] * cross * iy
             if white.shape[0] >= white.shape[1]:
                 _, v = eigh(white.T @ white, driver="evd", check_finite=False, overwrite_a=True)
                 u = white @ v
             else:
                 _, u = eigh(white @ white.T, driver="evd", check_finite=False, overwrite_a=True)
                 v = white.T @ u
-            across = np.einsum("ik,ik->k", u, (ix[:, None] * xy * iy).astype(np.float32) @ v)
-            along_x = np.einsum("ik,ik->k", u, (ix[:, None] * xx * ix).astype(np.float32) @ u)
-            along_y = np.einsum("ik,ik->k", v, (iy[:, None] * yy * iy).astype(np.float32) @ v)
+            in_x, in_y = ix[:, None] * u, iy[:, None] * v
+            across = np.einsum("ik,ik->k", in_x, xy @ in_y)
+            along_x = np.einsum("ik,ik->k", in_x, xx @ in_x)
+            along_y = np.einsum("ik,ik->k", in_y, yy @ in_y)
             varies = (along_x > _SINGLE * _size(u)) & (along_y > _SINGLE * _size(v))
             if not varies.any():
                 continue
             rho = np.clip(across / np.sqrt(np.where(varies, along_x * along_y, 1)), -1, 1)[varies]
-            in_x, in_y = (i.astype(np.float32)[:, None] * w[:, varies] for i, w in ((ix, u), (iy, v)))
-            alphas = [_alpha(x, in_x)] * (weights != "y") + [_alpha(y, in_y)] * (weights != "x")
+            alphas = [_alpha(values_x, axes_x, in_x[:, varies])] * (weights != "y")
+            alphas += [_alpha(values_y, axes_y, in_y[:, varies])] * (weights != "x")
             found[k] = np.mean([alpha @ rho / alpha.sum() for alpha in alphas])
         return found
 
@@ -181,13 +204,16 @@ def _kept(values: np.ndarray, share: float) -> slice:
     return slice(len(values) - min(count, len(values)), None)
 
 
-def _alpha(view: View, coefficients: np.ndarray) -> np.ndarray:
-    """Weights of directions that are given in the view's eigenvectors, shape (rank, k)."""
-    kind = coefficients.dtype
-    scaled = view.values.astype(kind)[:, None] * coefficients
-    loadings = np.abs(view.vectors.astype(kind) @ scaled).sum(axis=0)
+def _alpha(values: np.ndarray, vectors: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
+    """Weights of directions that are given in a view's eigenvectors, shape (rank, k), in the vectors' precision."""
+    scaled = values.astype(vectors.dtype)[:, None] * coefficients
+    loadings = np.abs(vectors @ scaled).sum(axis=0)
     norms = np.sqrt((scaled * coefficients).sum(axis=0))
     return np.divide(loadings, norms, out=np.zeros_like(norms), where=norms > 0)
+
+
+def _single(x: np.ndarray) -> np.ndarray:
+    return x.astype(np.float32)
 
 
 def held_out(directions: Directions, scatter: Scatter) -> Float[np.ndarray, " k"]:
