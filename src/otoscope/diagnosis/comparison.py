@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from otoscope.diagnosis.curves import FOLDS, WHOLE_MODEL, titles
-from otoscope.diagnosis.places import check_result_place, unwritable
+from otoscope.diagnosis.places import check_result_place, write_result
 from otoscope.errors import ResultError
 
 TABLE_SCHEMA: dict[str, Any] = {
@@ -164,24 +162,8 @@ class Comparison:
             ResultError: see `check_place`.
         """
         folder = self.check_place(folder)
-        about = json.dumps({"format": FORMAT, **self.provenance}, indent=1, ensure_ascii=False, allow_nan=False)
-        unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-        try:
-            unfinished.mkdir(parents=True)
-            self.table.write_parquet(unfinished / _TABLE)
-            self.peaks.write_parquet(unfinished / _PEAKS)
-            (unfinished / _ABOUT).write_text(about + "\n", encoding="utf-8")
-            if not folder.exists():
-                unfinished.rename(folder)
-            else:
-                # Without its description a folder is no comparison, so a break leaves none rather than a mixture.
-                (folder / _ABOUT).unlink(missing_ok=True)
-                for name in (_TABLE, _PEAKS, _ABOUT):
-                    (unfinished / name).replace(folder / name)
-        except OSError as error:
-            raise unwritable("a comparison", folder, error) from error
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+        files = {_TABLE: self.table.write_parquet, _PEAKS: self.peaks.write_parquet}
+        write_result(folder, "a comparison", files, (_ABOUT, {"format": FORMAT, **self.provenance}))
         return folder
 
     @classmethod

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +13,7 @@ import polars as pl
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from otoscope.diagnosis.places import check_result_place, unwritable
+from otoscope.diagnosis.places import check_result_place, write_result
 from otoscope.errors import ResultError
 from otoscope.measures.measure import Row
 
@@ -108,25 +106,9 @@ class Diagnosis:
             ResultError: the folder holds something else, or cannot be written.
         """
         folder = self.check_place(folder)
-        about = json.dumps({"format": FORMAT, **self.provenance}, indent=1, ensure_ascii=False, allow_nan=False)
-        unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-        try:
-            unfinished.mkdir(parents=True)
-            self.table.write_parquet(unfinished / _TABLE)
-            save_file({k: np.ascontiguousarray(v) for k, v in self.arrays.items()}, unfinished / _ARRAYS)
-            (unfinished / _ABOUT).write_text(about + "\n", encoding="utf-8")
-            shutil.copymode(unfinished / _ABOUT, unfinished / _ARRAYS)  # which is written for its owner alone
-            if not folder.exists():
-                unfinished.rename(folder)
-            else:
-                # Without its description a folder is no diagnosis, so a break leaves none rather than a mixture.
-                (folder / _ABOUT).unlink(missing_ok=True)
-                for name in (_TABLE, _ARRAYS, _ABOUT):
-                    (unfinished / name).replace(folder / name)
-        except (OSError, SafetensorError) as error:
-            raise unwritable("a diagnosis", folder, error) from error
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+        arrays = {key: np.ascontiguousarray(array) for key, array in self.arrays.items()}
+        files = {_TABLE: self.table.write_parquet, _ARRAYS: lambda path: save_file(arrays, path)}
+        write_result(folder, "a diagnosis", files, (_ABOUT, {"format": FORMAT, **self.provenance}))
         return folder
 
     @classmethod

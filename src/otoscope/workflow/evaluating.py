@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +13,7 @@ from typing import Any
 import polars as pl
 from torch import nn
 
-from otoscope.diagnosis.places import check_result_place, unwritable
+from otoscope.diagnosis.places import check_result_place, write_result
 from otoscope.diagnosis.provenance import versions
 from otoscope.errors import EvaluationError, ResultError
 from otoscope.evaluation.catalogue import RECOGNITION, SELF_SUPERVISED, metric_by_name
@@ -129,28 +127,9 @@ class Evaluation:
             ResultError: see `check_place`.
         """
         folder = self.check_place(folder)
-        about = json.dumps({"format": FORMAT, **self.to_dict()}, indent=1, ensure_ascii=False, allow_nan=False)
-        unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-        try:
-            unfinished.mkdir(parents=True)
-            for name, scores in self.scores.items():
-                scores.save(unfinished / f"{name}.parquet")
-            (unfinished / _ABOUT).write_text(about + "\n", encoding="utf-8")
-            if not folder.exists():
-                unfinished.rename(folder)
-            else:
-                # Without its description a folder is no evaluation, so a break leaves none rather than a mixture.
-                (folder / _ABOUT).unlink(missing_ok=True)
-                for name in self.scores:
-                    (unfinished / f"{name}.parquet").replace(folder / f"{name}.parquet")
-                # What an earlier evaluation left would seem to be of this one.
-                for name in {*RECOGNITION, *SELF_SUPERVISED} - self.scores.keys():
-                    (folder / f"{name}.parquet").unlink(missing_ok=True)
-                (unfinished / _ABOUT).replace(folder / _ABOUT)
-        except OSError as error:
-            raise unwritable("an evaluation", folder, error) from error
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+        files = {f"{name}.parquet": scores.save for name, scores in self.scores.items()}
+        outdated = [f"{name}.parquet" for name in {*RECOGNITION, *SELF_SUPERVISED} - self.scores.keys()]
+        write_result(folder, "an evaluation", files, (_ABOUT, {"format": FORMAT, **self.to_dict()}), outdated)
         return folder
 
     @classmethod
