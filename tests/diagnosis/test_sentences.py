@@ -37,6 +37,16 @@ def test_chance_is_called_chance():
     assert told(rows) == ["No layer reads phones above chance on this corpus (best 0.05, floor 0.02)."]
 
 
+def test_a_network_with_fresh_weights_is_not_called_chance():
+    rows = [cca("layer.1", 0.6, 0.55, 0.65, 0.14)]
+    about = {"floor": {"kind": "fresh weights"}}
+    assert told(rows, **about) == [
+        "Phones are best read at layer 1 (PWCCA 0.60, 95 % 0.55 to 0.65, fresh weights 0.14)."
+    ]
+    rows = [cca("layer.1", 0.15, 0.1, 0.2, 0.14)]
+    assert told(rows, **about)[0].startswith("No layer reads phones better than a network with fresh weights")
+
+
 def test_sound_that_returns_at_the_top():
     rows = [
         cca("conv.1", 0.9, 0.88, 0.92, name="cca-mel"), cca("layer.1", 0.7, 0.68, 0.72, name="cca-mel"),

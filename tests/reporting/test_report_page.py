@@ -339,3 +339,10 @@ def test_a_link_is_followed_and_a_device_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ResultError, match="no ordinary file"):
         write_report(synthetic(2, 2), tmp_path / "pipe")
     assert (tmp_path / "pipe").is_fifo()
+
+
+def test_the_page_says_what_its_floors_are():
+    found = synthetic()
+    assert "what chance alone gives" in render_page(found)
+    found.provenance["floor"] = {"kind": "fresh weights"}
+    assert "what the same network with fresh weights gives" in render_page(found)

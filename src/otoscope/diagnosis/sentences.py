@@ -47,11 +47,14 @@ def _best_read(diagnosis: Diagnosis, name: str) -> str | None:
     best = max(rows, key=lambda row: row["value"])  # type: ignore[arg-type, return-value]
     subject, plural = _READ[name]
     low, high, floor = best["low"], best["high"], best["floor"]
+    fresh = "floor" in diagnosis.provenance
+    called = "fresh weights" if fresh else "floor"
     if low is not None and floor is not None and low <= floor:  # type: ignore[operator]
-        return f"No layer reads {plural} above chance on this corpus (best {_two(best['value'])}, floor {_two(floor)})."
+        beaten = "better than a network with fresh weights" if fresh else "above chance"
+        return f"No layer reads {plural} {beaten} on this corpus (best {_two(best['value'])}, {called} {_two(floor)})."
     text = f"{subject} best read at {_place(str(best['stream']))} (PWCCA {best['value']:.2f}"
     text += f", 95 % {low:.2f} to {high:.2f}" if low is not None else ""
-    text += f", floor {_two(floor)})" if floor is not None else ")"
+    text += f", {called} {_two(floor)})" if floor is not None else ")"
     close = _not_told_apart(diagnosis, name, str(best["stream"]))
     if close:
         text += f"; {_counted(close, 'other stream')} cannot be told from it"

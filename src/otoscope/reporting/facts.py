@@ -108,6 +108,11 @@ def _with_unit(value: Any, unit: str) -> str:
     return "–" if found is None else f"{found:g} {unit}"
 
 
+def floor(provenance: Mapping[str, Any]) -> str:
+    """What the floors of a diagnosis are the scores of."""
+    return "the same network with fresh weights" if "floor" in provenance else "chance alone"
+
+
 def headline(provenance: Mapping[str, Any]) -> str:
     """The sizes of model and corpus in one line."""
     model, corpus = part(provenance, "model"), part(provenance, "corpus")

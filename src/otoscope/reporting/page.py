@@ -134,6 +134,7 @@ def _context(diagnosis: Reportable, rows: Mapping[str, Sequence[Row]]) -> dict[s
             "left_out": facts.left_out(provenance),
             "provenance": facts.all_facts(provenance),
             "panels": panels,
+            "floor": facts.floor(provenance),
             "maps": maps,
             "whole": whole_model_scores(diagnosis.table),
             "categories": category_table(rows),
