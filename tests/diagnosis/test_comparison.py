@@ -76,6 +76,9 @@ def test_a_measure_that_was_asked_otherwise_gives_no_difference():
     (said,) = found.provenance["stated"]
     assert "labels None / 30" in said
     assert "no difference is taken" in said
+    about = {"cca-phone": {"labels_without_vector": ["the", "of"]}}
+    (said,) = compare_diagnoses(two(notes=about)).provenance["stated"]
+    assert "labels_without_vector None / 2 words" in said
 
 
 def test_other_speech_is_refused_and_when_allowed_gives_no_difference():
@@ -255,3 +258,11 @@ def test_names_are_those_of_folders_made_unique(folders, tmp_path):
     for names in (["one"], ["same", "same"], ["", "b"]):
         with pytest.raises(ResultError, match="do not fit 2 diagnoses"):
             oto.compare([folders / "A", folders / "B"], names=names)
+
+
+def test_lower_everywhere_is_said_as_higher_everywhere_is():
+    a, b = (
+        diagnosis([row("cca-phone", s, value) for s in streams_of(2)], name) for name, value in (("a", 0.7), ("b", 0.3))
+    )
+    assert "B is lower than A at all 3 streams" in compare_diagnoses({"A": a, "B": b}).sentences()[0]
+    assert "A is higher than B at all 3 streams" in compare_diagnoses({"B": b, "A": a}).sentences()[0]

@@ -165,3 +165,11 @@ def test_of_errors_the_worse_is_the_higher():
     curve = of(made)
     assert curve.best() == "layer.1"
     assert curve.as_good() == ([], FOLDS)
+
+
+def test_scores_of_folds_are_not_taken_where_a_stream_has_two_rows():
+    """Two targets share an array of scores: which line is whose cannot be told."""
+    rows = [row("awd", s, 0.5, target=t) for s in ("input", "layer.1") for t in ("pooled", "pooled-within")]
+    made = diagnosis(rows, arrays={"awd.scores": np.random.default_rng(0).random((4, 5))})
+    found = curves(made.table, made.arrays)
+    assert [curve.scores for curve in found.values()] == [{}, {}]

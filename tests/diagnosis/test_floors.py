@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import otoscope as oto
-from otoscope.diagnosis import Observation
+from otoscope.diagnosis import Diagnosis, Observation
 from otoscope.diagnosis.floors import with_floors
 from otoscope.diagnosis.options import LEXICON, Options
 from otoscope.errors import MeasureError, ModelError
@@ -59,6 +59,9 @@ def test_rows_without_a_counterpart_have_no_floor(model):
     joined = with_floors(found, fresh)
     assert joined.measure("globalness")["floor"].null_count() == joined.measure("globalness").height
     assert joined.measure("cca-phone")["floor"].to_list() == fresh.table["value"].to_list()
+    # A floor by permuted labels never stands beside floors by fresh weights.
+    less = Diagnosis(fresh.table.head(1), {}, fresh.provenance)
+    assert with_floors(found, less).measure("cca-phone")["floor"].null_count() == fresh.table.height - 1
 
 
 def test_progress_runs_once_through_both_passes(model):

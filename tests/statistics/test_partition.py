@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.stats import kstest
 
 from otoscope.errors import MeasureError
-from otoscope.statistics import groups, partition, uniform
+from otoscope.statistics import groups, partition, stratified, uniform
 
 corpora = st.dictionaries(
     st.text("abcdef0123456789-", min_size=1, max_size=8), st.integers(1, 10**6), min_size=1, max_size=40
@@ -45,6 +45,20 @@ def test_longest_first():
     found = partition(durations, {}, folds=2)
     assert [found.of["a"], found.of["b"]] == [0, 1]
     assert [sum(d for u, d in durations.items() if found.of[u] == f) for f in range(2)] == [8, 10]
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=40), st.integers(2, 6), st.integers(0, 3))
+@settings(max_examples=60, deadline=None)
+def test_every_label_is_in_all_folds_alike(labels, folds, seed):
+    of = {f"u{i:02d}": label for i, label in enumerate(labels)}
+    found = stratified(of, folds, seed)
+    assert found.count == min(folds, len(labels))
+    for label in set(labels):
+        sizes = np.bincount([found.of[u] for u in of if of[u] == label], minlength=found.count)
+        assert sizes.max() - sizes.min() <= 1
+    sizes = np.bincount(list(found.of.values()))
+    assert len(sizes) == found.count
+    assert sizes.max() - sizes.min() <= 1
 
 
 def test_no_folds_of_nothing():

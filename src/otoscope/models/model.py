@@ -160,12 +160,21 @@ class SpeechModel:
                 one_tap.observation = observation
             stack.callback(self._clear)
             finite = bool(torch.isfinite(self.encode(samples)).all())
-        if not finite:
-            raise CaptureError(
-                f"{self.name} gives values that are not finite for a batch with {utterances[0].id!r}",
-                "Load the model in float32, and check its weights.",
-            )
         gathered = {name: collector.stream(len(lengths)) for name, collector in collectors.items()}
+        if not finite:
+            first = next(
+                (
+                    f", first in stream {name} of utterance {utterances[k].id!r}"
+                    for name, (stream, counts) in gathered.items()
+                    for k, n in enumerate(counts)
+                    if not torch.isfinite(stream[k, :n]).all()
+                ),
+                "",
+            )
+            raise CaptureError(
+                f"{self.name} gives values that are not finite for a batch with {utterances[0].id!r}{first}",
+                "Load the model in float32, and check its weights and the recording.",
+            )
         if reductions:
             self._check_attention(observation, len(lengths))
         grids = {name: transforms[name].grid if name in transforms else self.anatomy.grids[name] for name in wanted}

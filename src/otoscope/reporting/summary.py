@@ -166,5 +166,9 @@ def _left_out(provenance: Mapping[str, Any]) -> list[str]:
         lines += [f"{name}: {reason}" for name, reason in apart["utterances"][:MOST_REASONS]]
         if total > MOST_REASONS:
             lines.append(f"and {total - MOST_REASONS} more, which the saved result names.")
-    lines += [f"{measure} was skipped: {reason}" for measure, reason in apart["skipped"]]
+    alike: dict[str, list[str]] = {}
+    for measure, reason in apart["skipped"]:
+        alike.setdefault(reason, []).append(measure)
+    for reason, measures in alike.items():
+        lines.append(f"{', '.join(measures)} {'was' if len(measures) == 1 else 'were'} skipped: {reason}")
     return lines

@@ -113,6 +113,8 @@ def read_word_pairs(path: str | Path, column: str | int | None = None) -> list[W
     separator = next((mark for mark in "\t;," if mark in lines[0][1]), " ")
     rows = [(n, _pair_fields(text, separator)) for n, text in lines]
     place, named = _score_place(path, rows[0][1], column)
+    if named and len(rows[0][1]) < 3:
+        raise TableError(f"{path}, line {rows[0][0]}: {len(rows[0][1])} fields where 3 are needed", _PAIRS_CURE)
     pairs = []
     for n, fields in rows[named:]:
         if len(fields) <= max(place, 1) or not fields[0] or not fields[1]:
@@ -253,8 +255,10 @@ def _qvec_rows(
 def _npy_rows(path: Path, vocabulary: Path, wanted: Collection[bytes] | None) -> dict[str, np.ndarray]:
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise TableError(f"{path} cannot be read as an array ({error})", "Write it with numpy.save.") from error
+    except OSError as error:
+        raise TableError(f"{path} cannot be read ({error})", "Give the path of an array, whole.") from error
+    except (ValueError, EOFError) as error:
+        raise TableError(f"{path} is no array of numbers that numpy wrote", "Write it with numpy.save.") from error
     if values.ndim != 2 or values.dtype.kind not in "fiu" or not values.size:
         raise TableError(f"{path} has shape {values.shape} and type {values.dtype}", "Give numbers of shape (n, d).")
     if not vocabulary.is_file():
@@ -290,7 +294,7 @@ def _number(field: bytes | str) -> float | None:
 def _value(field: bytes, path: Path, line: int) -> float:
     value = _number(field)
     if value is None:
-        raise TableError(f"{path}, line {line}: {field[:40]!r} is no number", _TABLE_CURE)
+        raise TableError(f"{path}, line {line}: {field[:40].decode(errors='replace')!r} is no number", _TABLE_CURE)
     return value
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from otoscope.errors import CorpusError, MeasureError
 from otoscope.measures.layers.abx import PhoneABX, abx_error, abx_triples
 from otoscope.measures.layers.dtw import angular_distances, dtw
+from otoscope.measures.rows import Segment
 from otoscope.speech import Corpus
 from tests.measures.layers.test_cca import ANATOMY, capture, corpus, ids, streams_of
 
@@ -205,3 +206,19 @@ if sys.version_info >= (3, 12) and find_spec("fastabx"):
         distances = angular_distances(features, features)
         found = abx_error(distances, told["phone"], told["speaker"], told["context"], across=across)
         assert found == pytest.approx(score, abs=1e-6)
+
+
+def test_the_floor_shuffles_phones_within_speaker_and_context():
+    measure = PhoneABX()
+    measure.seed = 0
+    rng = np.random.default_rng(0)
+    segments = [
+        Segment(f"u{k % 7}", f"s{rng.integers(3)}", k, 0, 1, f"p{rng.integers(4)}") for k in range(200)
+    ]  # fmt: skip
+    contexts = [("a", str(rng.integers(2))) for _ in segments]
+    shuffled = measure._permuted(segments, contexts, 0)
+    for kind in {(one.speaker, context) for one, context in zip(segments, contexts, strict=True)}:
+        inside = [i for i in range(200) if (segments[i].speaker, contexts[i]) == kind]
+        assert sorted(shuffled[i] for i in inside) == sorted(segments[i].label for i in inside)
+    assert shuffled != [one.label for one in segments]
+    assert shuffled != measure._permuted(segments, contexts, 1)

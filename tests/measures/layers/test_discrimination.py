@@ -181,3 +181,11 @@ def test_without_a_word_twice_there_is_no_number():
     part.update(capture((first.utterance,), "word"))
     with pytest.raises(MeasureError, match="seen no word twice"):
         part.compute()
+
+
+def test_half_precision_of_either_kind_is_ranked():
+    x = np.random.default_rng(0).integers(-8, 9, (30, 4)).astype(np.float64)
+    labels = np.arange(30) % 5
+    exact = average_precision(x, labels)
+    for kind in (torch.float16, torch.bfloat16):
+        assert average_precision(torch.from_numpy(x).to(kind), torch.from_numpy(labels)) == exact

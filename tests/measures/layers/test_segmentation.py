@@ -3,7 +3,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.signal import find_peaks
 
@@ -11,6 +11,8 @@ from otoscope.errors import CorpusError, MeasureError
 from otoscope.measures.layers import segmentation
 from otoscope.measures.layers.boundaries import boundary_scores
 from otoscope.measures.layers.segmentation import WordSegmentation
+from otoscope.measures.rows import Segment
+from otoscope.models.anatomy import Grid
 from otoscope.speech import Corpus, Interval
 from tests.measures.layers.test_cca import ANATOMY, capture, corpus, ids, streams_of
 
@@ -33,6 +35,7 @@ times = st.lists(st.integers(0, 300), max_size=12)
 
 
 @given(times.filter(len), times, st.integers(0, 60))
+@example([100, 120], [110, 120], 20)  # as near to both: the earlier one's, so both are hit
 @settings(max_examples=150)
 def test_hits_are_one_to_one_in_regions_cut_at_midpoints(reference, hypothesis, tolerance):
     found = boundary_scores(np.array(reference) / 1000, np.array(hypothesis) / 1000, tolerance / 1000)
@@ -170,6 +173,11 @@ def test_pauses_and_unknown_words_end_a_stretch():
     assert list(segmentation._stretches(words)) == [
         (0, 0, 9600, [3200, 6450]), (3, 12000, 14000, []), (5, 15000, 20000, [18000])
     ]  # fmt: skip
+    # A frame between two words is no pause yet, a sample more is one.
+    pair = [Interval(0, 3200, "one"), Interval(3520, 6400, "two")]
+    assert list(segmentation._stretches(tuple(pair))) == [(0, 0, 6400, [3360])]
+    pair[1] = Interval(3521, 6400, "two")
+    assert [cuts for *_, cuts in segmentation._stretches(tuple(pair))] == [[], []]
     assert list(segmentation._stretches(())) == []
     assert list(segmentation._stretches(words[4:5])) == []
 
@@ -202,3 +210,18 @@ def test_without_words_that_meet_there_is_no_number():
         WordSegmentation().prepare(ANATOMY, Corpus.from_arrays([np.ones(8000)], name="bare"), seed=0)
     with pytest.raises(MeasureError, match="fewer than two folds"):
         passed(WordSegmentation(), ids()[:1]).compute()
+
+
+@pytest.mark.parametrize(("grid", "middle"), [(Grid(320, 400), 320), (Grid(320, 400, -200), 160)])
+def test_peaks_lie_between_frames_and_away_from_the_ends(grid, middle):
+    """Steps of one stretch of twelve frames, the last of which it hardly touches: into frame 5 and frame 10."""
+    measure = WordSegmentation()
+    one = Segment("u", None, 0, 3200, 3200 + 12 * 320 - 319, "")
+    frames = np.repeat(np.arange(3.0), (5, 5, 2))[:, None] * np.array([[1.0, -2.0]])
+    measure._grids = {"layer.1": grid}
+    measure.sequences = lambda stream: [frames]
+    curves = measure._curves("layer.1", (one,), np.array([0]))
+    plain = curves[segmentation.SETTINGS.index(("euclidean", 1, 0.0)) // len(segmentation.PROMINENCES)]
+    # The other step is within 40 ms of the end.
+    assert plain.at.tolist() == [3200 + 4 * 320 + middle]
+    assert plain.stretch.tolist() == [0]

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otoscope.errors import MeasureError
-from otoscope.measures.layers.spans import phone_spans, span_means, word_spans
+from otoscope.measures.layers.spans import SPANS, centre_spans, phone_spans, span_means, word_spans
 
 
 def one(spans, start, end, hop=320, frames=50):
@@ -104,3 +104,20 @@ def test_centred_spans_lie_on_their_segments_on_average(spans, hop):
     first, last = spans(starts, ends, hop, 10_000, True)
     centres = (first + last - 1) / 2 * hop
     assert abs((centres - (starts + ends) / 2).mean()) < hop / 20
+
+
+@given(st.integers(0, 20_000), st.integers(1, 8_000), st.sampled_from([160, 320, 640]), st.booleans())
+@settings(max_examples=150)
+def test_quarters_cut_a_word_in_turn_and_the_centre_lies_in_its_middle(start, length, hop, centred):
+    starts, ends = np.array([start]), np.array([start + length])
+    (first,), (last,) = word_spans(starts, ends, hop, 40, centred)
+    quarters = [SPANS[f"word-quarter-{q}"](starts, ends, hop, 40, centred) for q in (1, 2, 3, 4)]
+    touched = [range(int(a[0]), int(b[0])) for a, b in quarters]
+    assert all(len(one) >= 1 and first <= one.start and one.stop <= last for one in touched)
+    if last - first >= 4:
+        assert [frame for one in touched for frame in one] == list(range(first, last))
+        assert max(map(len, touched)) - min(map(len, touched)) <= 1
+    (middle,), (after,) = centre_spans(starts, ends, hop, 10_000, centred)
+    (first,), (last,) = word_spans(starts, ends, hop, 10_000, centred)
+    assert after == middle + 1
+    assert middle - first in (last - 1 - middle, last - middle)

@@ -46,7 +46,10 @@ def unit_rows(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
 
 def as_array(x: Any) -> np.ndarray:
     """An array of what may be a torch tensor, on any device, or a list."""
-    return np.asarray(x.detach().cpu() if hasattr(x, "detach") else x)
+    if hasattr(x, "detach"):
+        x = x.detach().cpu()
+        return np.asarray(x.float() if str(x.dtype) == "torch.bfloat16" else x)  # a type that numpy lacks
+    return np.asarray(x)
 
 
 def dtw(

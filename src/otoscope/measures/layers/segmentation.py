@@ -116,7 +116,7 @@ class WordSegmentation(RowsMeasure):
         if not any(self._true.values()) or len(taken) < 2:
             raise MeasureError(
                 f"{self.name} finds {sum(map(len, self._true.values()))} boundaries between words in {len(taken)} "
-                f"utterances of corpus {corpus.name}",
+                f"utterance{'' if len(taken) == 1 else 's'} of corpus {corpus.name}",
                 "Give two utterances or more in which words meet, or leave out the measure.",
             )
         speakers = {u.id: u.speaker for u in taken.values()}

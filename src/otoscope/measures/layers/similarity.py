@@ -47,12 +47,20 @@ def spearman(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> float:
 
 
 class _Similarity(RowsMeasure):
-    """What both tasks share: cosines of pairs, correlations by file, intervals and floors."""
+    """What both tasks share: cosines of pairs, correlations by file, intervals and floors.
+
+    Attributes:
+        option: how the command line calls the pairs.
+    """
+
+    option: str
 
     def __init__(self, pairs: Mapping[str, Sequence[WordPair]]) -> None:
         super().__init__()
         if not pairs:
-            raise MeasureError(f"{self.name} was given no pairs", "Give a file of pairs with their similarity.")
+            raise MeasureError(
+                f"{self.name} was given no pairs", f"Give a file of pairs with their similarity: {self.option}."
+            )
         for name, inside in pairs.items():
             scores = np.array([score for _, _, score in inside], dtype=np.float64)
             if len(scores) == 0 or not np.isfinite(scores).all() or (scores == scores[0]).all():
@@ -173,6 +181,7 @@ class WordSimilarity(_Similarity):
     """
 
     name = "word-similarity"
+    option = "--word-pairs NAME=PATH"
     tiers = ("word",)
     span = "word"
 
@@ -250,6 +259,7 @@ class SentenceSimilarity(_Similarity):
     """
 
     name = "sentence-similarity"
+    option = "--sentence-pairs PATH"
     span = "utterance"
 
     def __init__(self, pairs: Mapping[str, Sequence[WordPair]], *, per_sentence: int = 4, most: int = 5000) -> None:

@@ -16,6 +16,9 @@ from otoscope.statistics import Scatter
 
 Array = TypeVar("Array")
 
+LARGEST = 1e75
+"""Values beyond it, or below its inverse, have fourth powers, or sums of these, that double precision cannot hold."""
+
 
 @dataclass(frozen=True)
 class Joint:
@@ -66,7 +69,7 @@ def over_pairs(x: Any, y: Any, score: Callable[[Any, Any], Any]) -> Any:
         Shape (..., *score's shape).
 
     Raises:
-        MeasureError: the shapes disagree, N < 2, or a value is not finite.
+        MeasureError: the shapes disagree, N < 2, or a value is not real, not finite, or too large or small to be squared.
     """
     xp, pairs, leading = batched(x, y)
     found = xp.stack([score(a, b) for a, b in pairs])
@@ -97,9 +100,18 @@ def batched(x: Any, y: Any) -> tuple[Any, list[tuple[Any, Any]], tuple[int, ...]
         )
     if x.shape[-2] < 2 or 0 in (x.shape[-1], y.shape[-1]):
         raise MeasureError(f"Too few rows or no columns: {shapes}", "Give at least two rows and one column.")
+    if not all(xp.isdtype(one.dtype, ("bool", "integral", "real floating")) for one in (x, y)):
+        raise MeasureError(f"Values of types {x.dtype} and {y.dtype} are not all real", "Give real numbers.")
     x, y = xp.astype(x, xp.float64), xp.astype(y, xp.float64)
     if not (bool(xp.all(xp.isfinite(x))) and bool(xp.all(xp.isfinite(y)))):
         raise MeasureError(f"Values that are not finite in {shapes}", "Remove rows with NaN or infinity.")
+    for one in (x, y):
+        size = float(xp.max(xp.abs(one))) if math.prod(one.shape) else 0.0
+        if size > LARGEST or 0 < size < 1 / LARGEST:
+            raise MeasureError(
+                f"Values of up to {size:.0e} in {shapes} have squares that leave the range of numbers",
+                "Scale the view: no score depends on a common scale.",
+            )
     leading = tuple(x.shape[:-2])
     count = math.prod(leading)
     if not count:
