@@ -9,7 +9,7 @@ export XDG_CACHE_HOME := $(CURDIR)/.cache
 export HF_HUB_DISABLE_TELEMETRY := 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-all check benchmarks embedded clean help
+.PHONY: demo test test-all check benchmarks embedded mockingjay clean help
 
 help:                ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,6 +43,9 @@ benchmarks: $(STAMP) ## time and memory of the pass, as ratios within one run
 
 embedded: $(STAMP)   ## make the embedded models and speech anew (espeak-ng, flite; three hours on two cores)
 	$(BIN)/python -m recipes.embedded
+
+mockingjay: $(STAMP) ## pre-train small Mockingjays, and write docs/mockingjay.md
+	$(BIN)/python -m recipes.mockingjay
 
 clean:               ## remove the environment and the caches
 	rm -rf $(VENV) .cache report.html

@@ -1,5 +1,7 @@
 """A random model of wav2vec 2.0 Base's size, and noise with labels."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 import transformers
@@ -8,6 +10,15 @@ from otoscope.speech.corpus import Corpus
 from otoscope.speech.utterance import Interval
 
 PHONES = "aa ae ah ao aw ay b ch d dh eh er ey f g hh ih iy jh k l m n ng ow oy p r s sh".split()
+
+
+def peak_memory() -> float:
+    """Peak resident memory of this process in MB.
+
+    Not getrusage's: that counts what the process that started this one had in memory.
+    """
+    told = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(told["VmHWM"].split()[0]) / 1024
 
 
 def base_model() -> torch.nn.Module:

@@ -1,6 +1,5 @@
 """Whether peak memory grows with the number of utterances."""
 
-import resource
 import subprocess
 import sys
 
@@ -23,7 +22,7 @@ def child(utterances: int, seconds: float) -> None:
 
     import torch
 
-    from benchmarks.material import base_model
+    from benchmarks.material import base_model, peak_memory
     from otoscope.diagnosis import Observation
     from otoscope.models import load
     from otoscope.speech import read_corpus
@@ -40,7 +39,7 @@ def child(utterances: int, seconds: float) -> None:
         observation = Observation.prepare(load(base_model()), corpus)
         observation.update(batch_seconds=seconds)
         assert len(observation.seen) == utterances
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(peak_memory())
 
 
 _WRITE = (

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from otoscope.workflow import read_corpus as read_corpus
     from otoscope.workflow import report as report
     from otoscope.workflow import synthesise as synthesise
+    from otoscope.workflow import view as view
 
 # Where each public name lives; nothing is imported before it is used, so that `import otoscope` is quick.
 _PLACES = {
@@ -48,6 +49,7 @@ _PLACES = {
     "read_corpus": "otoscope.workflow",
     "report": "otoscope.workflow",
     "synthesise": "otoscope.workflow",
+    "view": "otoscope.workflow",
 }
 
 __all__ = [*sorted(_PLACES), "__version__"]

@@ -1,10 +1,15 @@
 """The pure functions, on torch or numpy arrays; each says which are batched over leading dimensions."""
 
+from otoscope.interventions.mixing.rollout import rollout
 from otoscope.measures.blocks.profile import relative_profile
-from otoscope.measures.heads.category import categories
-from otoscope.measures.heads.diagonality import diagonality
+from otoscope.measures.heads.category import head_categories, head_ranks
+from otoscope.measures.heads.diagonality import centrality, cumulative_diagonality, diagonality, mean_offset
 from otoscope.measures.heads.globalness import globalness
 from otoscope.measures.heads.information import head_information
+from otoscope.measures.heads.kernel_gram import kernel_gram_boundaries, kernel_gram_curve
+from otoscope.measures.heads.peak import profile_peak
+from otoscope.measures.heads.relation import concentration, relation_map, relative_relation
+from otoscope.measures.heads.sharpness import confidence, max_weight
 from otoscope.measures.heads.verticality import verticality
 from otoscope.measures.layers.abx import abx_error
 from otoscope.measures.layers.boundaries import boundary_scores
@@ -25,22 +30,35 @@ __all__ = [
     "average_precision",
     "boundary_scores",
     "canonical_correlations",
-    "categories",
+    "centrality",
     "cluster_purity",
+    "concentration",
+    "confidence",
+    "cumulative_diagonality",
     "diagonality",
     "dtw",
     "globalness",
+    "head_categories",
     "head_information",
+    "head_ranks",
+    "kernel_gram_boundaries",
+    "kernel_gram_curve",
     "linear_cka",
     "linear_probe",
     "log_mel",
+    "max_weight",
     "mean_cca",
+    "mean_offset",
     "mlp_probe",
     "mutual_information",
     "online_codelength",
     "procrustes",
+    "profile_peak",
     "pwcca",
+    "relation_map",
     "relative_profile",
+    "relative_relation",
+    "rollout",
     "svcca",
     "verticality",
     "weighted_layers",

@@ -47,8 +47,10 @@ def close(a, b, tolerance):
         assert np.allclose(x, y, rtol=tolerance, atol=tolerance, equal_nan=True), column
 
 
-GROUNDLESS = ("cca-speaker", "word-segmentation", "word-similarity", "sentence-similarity")
-"""What three utterances a speaker of three words, with pauses between, give no ground for."""
+GROUNDLESS = (
+    "cca-speaker", "cca-semantic", "cca-syntactic", "word-segmentation", "word-similarity", "sentence-similarity",
+)  # fmt: skip
+"""What three utterances a speaker of three numbers, with pauses between, give no ground for."""
 
 
 def test_every_measure_of_the_catalogue_gives_rows(whole):
@@ -232,8 +234,10 @@ def test_choosing_measures():
     assert {entry.group for entry, _ in choose("heads")} == {"heads"}
     assert choose(["cca-mel"])[0][1] is True
     for wrong in ("nothing", "", "heads,nothing"):
-        with pytest.raises(MeasureError, match="Groups: layers, variants"):
+        with pytest.raises(MeasureError, match="Groups are layers, variants"):
             choose(wrong)
+    with pytest.raises(MeasureError, match="Did you mean globalness"):
+        choose("globalnes")
 
 
 def test_a_stream_that_holds_the_phone_scores_one_and_noise_scores_nothing(model, corpus):

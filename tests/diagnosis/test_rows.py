@@ -59,12 +59,14 @@ def test_heads_are_the_jackknifed_mean_of_utterances(seen, name):
 
 def test_categories_are_kept_as_often_as_with_each_group_left_out(seen):
     values = [np.stack([metric(maps) for maps in seen.maps]) for metric in METRICS.values()]
-    names, margins = F.categories(*(v.mean(0) for v in values))
+    names, margins = F.head_categories(*(v.mean(0) for v in values))
     rows = seen.diagnosis.measure("category").sort("layer", "head")
     assert rows["label"].to_list() == names.ravel().tolist()
     assert rows["value"].to_list() == margins.ravel().tolist()
     left_out = range(seen.group.max() + 1)
-    kept = np.mean([F.categories(*(v[seen.group != g].mean(0) for v in values))[0] == names for g in left_out], axis=0)
+    kept = np.mean(
+        [F.head_categories(*(v[seen.group != g].mean(0) for v in values))[0] == names for g in left_out], axis=0
+    )
     found = seen.diagnosis.provenance["notes"]["category"]["kept_with_a_group_left_out"]
     for (layer, head), share in np.ndenumerate(kept):
         assert found[f"{layer + 1}.{head}"] == pytest.approx(share, abs=1e-4)

@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otoscope.errors import CaptureError, MeasureError
-from otoscope.evaluation.clusters import CEPSTRA, Clusters, cepstra, fit_clusters, mfcc_features, stream_features
+from otoscope.evaluation.clusters import Clusters, cepstra, fit_clusters, mfcc_features, stream_features
 from otoscope.models.anatomy import Grid
 from otoscope.models.loading import load
+from otoscope.speech.cepstra import CEPSTRA
 from otoscope.speech.corpus import Corpus
 from otoscope.speech.mel import log_mel
 from tests.diagnosis.small_speech import small_speech

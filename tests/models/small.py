@@ -7,6 +7,8 @@ from typing import Any
 import torch
 import transformers as T
 
+from otoscope.models import mockingjay
+
 _WAVE = dict(
     hidden_size=48, num_hidden_layers=3, num_attention_heads=4, intermediate_size=64, conv_dim=(16,) * 7,
     num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4, vocab_size=32, mask_time_prob=0.05,
@@ -24,6 +26,7 @@ _WHISPER = dict(
     decoder_attention_heads=4, decoder_ffn_dim=64, num_mel_bins=80, max_source_positions=100, vocab_size=60,
     pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
 )  # fmt: skip
+_MOCKINGJAY = dict(hidden_size=48, num_hidden_layers=3, num_attention_heads=4, intermediate_size=64)
 _PARAKEET = dict(
     hidden_size=48, num_hidden_layers=3, num_attention_heads=4, intermediate_size=64, conv_kernel_size=5,
     subsampling_conv_channels=8, num_mel_bins=80, layerdrop=0.5,
@@ -41,7 +44,7 @@ class Case:
 
     def build(self, seed: int = 0) -> torch.nn.Module:
         torch.manual_seed(seed)
-        model = getattr(T, self.model_class)(self.config())
+        model = _named(self.model_class)(self.config())
         with torch.no_grad():  # the library's initial weights are so small that all maps are nearly uniform
             for name, parameter in model.named_parameters():
                 if parameter.ndim > 1 and "parametrizations" not in name:
@@ -56,7 +59,11 @@ class Case:
 
 
 def _case(name: str, family: str, model_class: str, config_class: str, **settings: Any) -> Case:
-    return Case(name, family, model_class, lambda: getattr(T, config_class)(**settings))
+    return Case(name, family, model_class, lambda: _named(config_class)(**settings))
+
+
+def _named(name: str) -> Any:
+    return getattr(mockingjay if name.startswith("Mockingjay") else T, name)
 
 
 def _parakeet() -> Any:
@@ -91,4 +98,6 @@ CASES = [
     _case("whisper-generation", "whisper", "WhisperForConditionalGeneration", "WhisperConfig", **_WHISPER),
     _case("parakeet", "parakeet", "ParakeetEncoder", "ParakeetEncoderConfig", **_PARAKEET),
     Case("parakeet-ctc", "parakeet", "ParakeetForCTC", _parakeet),
+    _case("mockingjay", "mockingjay", "MockingjayModel", "MockingjayConfig", **_MOCKINGJAY),
+    _case("mockingjay-pretraining", "mockingjay", "MockingjayForPreTraining", "MockingjayConfig", **_MOCKINGJAY),
 ]  # fmt: skip

@@ -35,6 +35,17 @@ def test_sentences_best_streams_and_counts_are_there() -> None:
     assert sum(counts) == 6
 
 
+def test_measures_that_were_skipped_for_one_reason_share_a_line() -> None:
+    diagnosis = synthetic(2, 2)
+    none, few = "there is no tier 'word'", "too few pairs"
+    diagnosis.provenance["skipped"] = [
+        {"measure": name, "reason": reason} for name, reason in (("awd", none), ("abx-across", few), ("mi-word", none))
+    ]  # fmt: skip
+    text = printed(diagnosis)
+    assert f"awd, mi-word were skipped: {none}" in text
+    assert f"abx-across was skipped: {few}" in text
+
+
 def test_square_brackets_are_no_markup() -> None:
     diagnosis = synthetic(2, 2, model="[red]model[/red]", corpus="[/]")
     diagnosis.lines = ["[bold]words[/bold] [/nothing]"]

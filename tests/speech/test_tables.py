@@ -114,8 +114,8 @@ def test_an_array_with_its_vocabulary(write, tmp_path, dtype):
         ("cat\ndog\n", "line 1: there are no numbers"),
         ("cat 1 2\ndog 1\n", "line 2: 1 numbers where the table has 2"),
         ("cat 1 2\n\ndog 1 2 3\n", "line 3: 3 numbers where the table has 2"),
-        ("cat 1 2\ndog 1 x\n", "line 2: b'x' is no number"),
-        ("cat 1 x\ndog 1 2\n", "line 1: b'x' is no number"),
+        ("cat 1 2\ndog 1 x\n", "line 2: 'x' is no number"),
+        ("cat 1 x\ndog 1 2\n", "line 1: 'x' is no number"),
         ("cat 1 2\ndog nan 2\n", "line 2: 'dog' has nan at place 1"),
         ("cat 1 2\ndog 2 -inf\n", "line 2: 'dog' has -inf at place 2"),
         ("cat nan 2\n", "line 1: 'cat' has nan"),
@@ -162,9 +162,9 @@ def test_faults_of_files(write, tmp_path):
 
 def test_faults_of_arrays(write, tmp_path):
     path = tmp_path / "v.npy"
-    with pytest.raises(TableError, match="cannot be read as an array"):
+    with pytest.raises(TableError, match="cannot be read"):
         read_embeddings(path)
-    with pytest.raises(TableError, match="cannot be read as an array"):
+    with pytest.raises(TableError, match="is no array of numbers that numpy wrote"):
         read_embeddings(write("cat 1 2\n", "text.npy"))
     np.save(path, np.ones((2, 3)))
     with pytest.raises(TableError, match=r"has no words: there is no .*v\.vocab\.txt"):
@@ -243,6 +243,7 @@ def test_the_column_of_the_scores_can_be_named(write):
         ("# nothing\n", None, "no pairs"),
         ("Word 1,Word 2,Human (mean)\n", None, "a header and no pairs"),
         ("cat dog 5\ncat\n", None, "line 2: 1 fields where 3 are needed"),
+        ("cat,dog\ncat,cow,3\n", None, "line 1: 2 fields where 3 are needed"),  # no header that would be passed over
         ("cat,dog,5\ncat,,5\n", None, "line 2: 3 fields"),
         ("cat dog 5\ncat bird high\n", None, "line 2: the score is 'high'"),
         ("cat dog 5\n\ncat bird nan\n", None, "line 3: the score is 'nan'"),

@@ -6,11 +6,11 @@ import warnings
 
 from rich.console import Console
 
-from otoscope.cli import comparing, diagnosing, evaluating, synthesising, training
+from otoscope.cli import comparing, diagnosing, evaluating, synthesising, training, viewing
 from otoscope.cli.app import app
 from otoscope.errors import OtoscopeError
 
-__all__ = ["app", "comparing", "diagnosing", "evaluating", "main", "synthesising", "training"]
+__all__ = ["app", "comparing", "diagnosing", "evaluating", "main", "synthesising", "training", "viewing"]
 
 
 def main() -> None:

@@ -77,13 +77,17 @@ def diagnose(
     table: Given = (),
     word_pairs: Given = (),
     sentence_pairs: Path | None = None,
+    many_seconds: float = 120.0,
+    many_utterances: int = 20,
+    metrics: str | None = None,
+    store: Path | None = None,
     batch_seconds: float = 30.0,
     device: str | None = None,
     threads: int | None = None,
     list_: Annotated[bool, Parameter(name="--list", negative=())] = False,
     as_json: Json = False,
 ) -> None:
-    """Examine a model on speech, in one pass over the audio.
+    """Examine a model on speech: in one pass over the audio, and in many where a group is named that takes them.
 
     Examples:
 
@@ -92,6 +96,7 @@ def diagnose(
         otoscope diagnose my-model my-speech --measures heads,cca-phone --skip-bad -o result
         otoscope diagnose my-model my-speech --measures layers --floor random --table glove=glove.6B.300d.txt
         otoscope diagnose embedded:wavlm --measures cca-inter --against embedded:wavlm-pretrained
+        otoscope diagnose embedded:wavlm --measures heads,importance --metrics wer
         otoscope diagnose --list
 
     Parameters
@@ -103,7 +108,9 @@ def diagnose(
     output
         Folder for the result: table.parquet, arrays.safetensors, diagnosis.json. Without it the result is only printed.
     measures
-        Names and groups (layers, heads, blocks), separated by commas. Default: all that one pass gives.
+        Names and groups (layers, heads, blocks), separated by commas. Default: all that one pass gives. Groups that are
+        taken only where they are named: variants, word-spans, probes, relations, segmentation, and in many passes
+        importance and mixing.
     seed
         Seed of folds, groups and floors.
     skip_bad
@@ -128,6 +135,14 @@ def diagnose(
         Word pairs with similarities as NAME=PATH, such as wordsim=combined.csv; may be given more than once.
     sentence_pairs
         Sentence pairs with similarities.
+    many_seconds
+        At most so much speech is used to rank heads and to prune them (importance).
+    many_utterances
+        At most so many utterances are looked at for context mixing (mixing).
+    metrics
+        Metrics that importance takes of every variant beside the model's own loss and the probes, such as wer,ctc-loss.
+    store
+        Folder in which importance keeps finished variants, so that a run that was cut off goes on.
     batch_seconds
         Seconds of padded speech in a batch.
     device
@@ -146,6 +161,7 @@ def diagnose(
     from otoscope.models.loading import load
     from otoscope.workflow import diagnose as run
     from otoscope.workflow import read_corpus
+    from otoscope.workflow.examining import Passes
 
     if output is not None:
         Diagnosis.check_place(output)  # before the work, not after it
@@ -162,8 +178,11 @@ def diagnose(
         diagnosis = run(
             ready, speech, measures, seed, skip_bad=skip_bad, batch_seconds=batch_seconds, folds=folds,
             folds_by=folds_by, floor=floor, against=None if against is None else load(against, device=device),
-            tables=_named(table, "--table"), word_pairs=_named(word_pairs, "--word-pairs"),
+            tables=_named(table, "--table", "glove=glove.txt"),
+            word_pairs=_named(word_pairs, "--word-pairs", "wordsim=combined.csv"),
             sentence_pairs=sentence_pairs, progress=progress,
+            passes=Passes(many_seconds, many_utterances, metrics.split(",") if metrics else (), store),
+            tell=lambda line: console.print(f"[dim]{line}[/dim]", highlight=False),
         )  # fmt: skip
     try:  # saved before it is printed, lest a closed pipe lose it; and printed even where it cannot be saved
         if output is not None:
@@ -201,7 +220,7 @@ def report(diagnosis: Path, *, output: Output = Path("report.html")) -> None:
     Console().print(f"Report: [bold]{path}[/bold]", highlight=False)
 
 
-def _named(given: tuple[str, ...], option: str) -> dict[str, str]:
+def _named(given: tuple[str, ...], option: str, example: str) -> dict[str, str]:
     """NAME=PATH of an option as a mapping."""
     found: dict[str, str] = {}
     for one in given:
@@ -209,8 +228,8 @@ def _named(given: tuple[str, ...], option: str) -> dict[str, str]:
         if not (name and equals and path) or name in found:
             again = name in found
             raise MeasureError(
-                f"{option} {one} " + ("names a table again" if again else "is not NAME=PATH"),
-                f"Write it as {option} glove=glove.txt" + (", each name once." if again else "."),
+                f"{option} {one} " + (f"gives the name {name} again" if again else "is not NAME=PATH"),
+                f"Write it as {option} {example}" + (", each name once." if again else "."),
             )
         found[name] = path
     return found

@@ -44,7 +44,7 @@ def evaluate(
         Folder for the result: evaluation.json, and a Parquet file of the utterances for every metric.
     metrics
         Of recognition: wer, cer, ctc-loss. Of a pre-trained model: contrastive-loss, contrastive-accuracy,
-        masked-prediction-loss, masked-prediction-accuracy. Separated by commas.
+        masked-prediction-loss, masked-prediction-accuracy, reconstruction. Separated by commas.
     vocabulary
         Folder or Hub name of the tokenizer, where it does not lie beside the weights.
     seed

@@ -133,34 +133,38 @@ def pretrain(
     heads: int | None = None,
     width: int | None = None,
     feed_forward: int | None = None,
-    mask: float = 0.65,
-    mask_span: int = 10,
+    mask: float | None = None,
+    mask_span: int | None = None,
+    mask_run: int | None = None,
+    filling: str | None = None,
     clusters: int = 100,
     targets: str = "mfcc",
     run: Run = _RUN,
 ) -> None:
     """Train a model on speech without labels.
 
-    MODEL is wav2vec2, hubert or wavlm for a new small model, or a folder or Hub name (OWNER/NAME) to go on from. With
-    several processes: torchrun --nproc-per-node 2 -m otoscope pretrain ...
+    MODEL is wav2vec2, hubert, wavlm or mockingjay for a new small model, or a folder or Hub name (OWNER/NAME) to go on
+    from. With several processes: torchrun --nproc-per-node 2 -m otoscope pretrain ...
 
     Examples:
 
         otoscope pretrain wav2vec2 speech/train -o pretrained --steps 2000 --keep 500,1000
         otoscope pretrain wavlm speech/train -o wavlm --noise 0.5
         otoscope pretrain hubert speech/train -o second --targets wavlm:layer.5 --clusters 200
+        otoscope pretrain mockingjay speech/train -o M3 --mask-run 3 --filling zero
         otoscope pretrain wav2vec2 speech/train -o pretrained --steps 2000 --keep 500,1000 --resume
 
     Parameters
     ----------
     model
-        Family of a new model (wav2vec2, hubert or wavlm), a folder, or a Hub name with a slash.
+        Family of a new model (wav2vec2, hubert, wavlm or mockingjay), a folder, or a Hub name with a slash.
     corpus
         Folder, manifest, or `embedded:train`.
     output
         Folder for the model, DIR/initial, DIR/step-N and DIR/run (log and states).
     objective
-        contrastive (wav2vec 2.0) or clusters (HuBERT, WavLM). Default: what the family was made for.
+        contrastive (wav2vec 2.0), clusters (HuBERT, WavLM) or reconstruction (Mockingjay). Default: what the family was
+        made for.
     layers
         Layers of a new model (8).
     heads
@@ -170,9 +174,14 @@ def pretrain(
     feed_forward
         Inner width of a new model's feed-forwards (four times its width).
     mask
-        Share of frames under masks if these did not overlap.
+        Share of frames under masks if these did not overlap (0.65; for reconstruction 0.15).
     mask_span
-        Frames a mask.
+        Frames a mask (10); not for reconstruction.
+    mask_run
+        For reconstruction: stacked frames of 30 ms a mask (3).
+    filling
+        For reconstruction, what stands in masked frames: zero, or mixed (80 % zeros, 10 % other frames, 10 % the frames
+        themselves; the default).
     clusters
         How many clusters are predicted.
     targets
@@ -188,9 +197,12 @@ def pretrain(
     with Log(run, output) as log:
         outcome = verb(
             model, corpus, output, objective=objective, size=size, augmentation=run.augmentation(), mask=mask,
-            mask_span=mask_span, clusters=clusters, targets=targets, report=log.line, **run.common(),
+            mask_span=mask_span, mask_run=mask_run, filling=filling, clusters=clusters, targets=targets, report=log.line,
+            **run.common(),
         )  # fmt: skip
-    log.outcome(outcome, f"otoscope finetune {output} CORPUS -o DIR")
+    # A Mockingjay has no CTC model to be made of.
+    following = "diagnose" if outcome.objective == "reconstruction" else "finetune"
+    log.outcome(outcome, f"otoscope {following} {output} CORPUS -o DIR")
 
 
 @app.command

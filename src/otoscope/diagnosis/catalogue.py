@@ -1,283 +1,23 @@
 """The canonical list of measures: name, group, row shape, unit and cost, in one place."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from collections.abc import Iterable
+from difflib import get_close_matches
 
+from otoscope.diagnosis.entries import ON_REQUEST, ONE, Entry, plain
+from otoscope.diagnosis.head_entries import head_entries, many_pass_entries
+from otoscope.diagnosis.layer_entries import layer_entries
 from otoscope.diagnosis.options import Options
 from otoscope.errors import MeasureError
 from otoscope.measures.blocks.profile import RelativeProfile
-from otoscope.measures.heads.category import Category
-from otoscope.measures.heads.diagonality import Diagonality
-from otoscope.measures.heads.globalness import Globalness, NormalisedGlobalness
-from otoscope.measures.heads.information import HeadInformation
-from otoscope.measures.heads.verticality import NormalisedVerticality, Verticality
-from otoscope.measures.layers.abx import PhoneABX
-from otoscope.measures.layers.cca import CCA, PLAIN_TARGETS, PREFIXES
-from otoscope.measures.layers.clusters import ClusterInformation
-from otoscope.measures.layers.discrimination import AlignedWordDiscrimination, WordDiscrimination
-from otoscope.measures.layers.maps import LayerMap
-from otoscope.measures.layers.probing import Probes
-from otoscope.measures.layers.segmentation import WordSegmentation
-from otoscope.measures.layers.similarity import SentenceSimilarity, WordSimilarity
-from otoscope.measures.measure import Measure
-
-Make = Callable[[Options], Measure]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One measure that can be asked for.
-
-    Attributes:
-        name: canonical name; the `measure` column of the table.
-        group: "layers", "heads", "blocks", or another that is taken only when it is named.
-        rows: what a row of the table stands for.
-        unit: unit and range of the value.
-        cost: how many passes over the audio it takes.
-        tells: what it measures, in a line.
-        make: a fresh measure.
-        needs: what must be given for it, as the command line calls it; it is taken with its group only then.
-        made_by: the measure whose object gives this one's rows too; the same name where it is its own.
-    """
-
-    name: str
-    group: str
-    rows: str
-    unit: str
-    cost: str
-    tells: str
-    make: Make
-    needs: str = ""
-    made_by: str = ""
-
-    @property
-    def maker(self) -> str:
-        """Name of the measure whose object gives the rows."""
-        return self.made_by or self.name
-
-    def served(self, options: Options) -> bool:
-        """Whether what it needs was given."""
-        if self.needs.startswith("--against"):
-            return options.other is not None
-        return not self.needs or self.needs.removeprefix("--table ").partition("=")[0] in options.tables
-
-
-_ONE = "one pass, shared"
-ON_REQUEST = ("variants", "word-spans", "probes")
-"""Groups that are taken only when they are named."""
-
-
-def _cca(target: str, **settings: Any) -> Make:
-    def make(options: Options) -> Measure:
-        return CCA(
-            target,
-            folding=options.folding,
-            table=None if target in PLAIN_TARGETS else options.table(target),
-            other=options.other if target == "inter" else None,
-            **settings,
-        )
-
-    return make
-
-
-def _plain(measure: Callable[[], Measure]) -> Make:
-    def make(options: Options) -> Measure:
-        return measure()
-
-    return make
-
-
-_LAYERS = "input, a layer"
-_CCA = {
-    "mel": ("a stream", "how much of the sound (log-mel) a stream holds", ""),
-    "intra": ("a layer", "how much of what enters layer 1 is left", ""),
-    "inter": (_LAYERS, "how much of another model's stream of the same depth it holds", "--against MODEL"),
-    "phone": (_LAYERS, "how well phones are told apart", ""),
-    "word": (_LAYERS, "how well frequent words are told apart", ""),
-    "speaker": (_LAYERS, "how well speakers are told apart", ""),
-    "semantic": (_LAYERS, "how much of words' meaning (semantic attributes) it holds", ""),
-    "syntactic": (_LAYERS, "how much of words' parts of speech it holds", ""),
-    "glove": (_LAYERS, "how much of word vectors learned from text it holds", "--table glove=PATH"),
-    "agwe": (_LAYERS, "how much of acoustically grounded word vectors it holds", "--table agwe=PATH"),
-}
-_VARIANTS = {
-    "mean": ("mean of the correlations, up to 1", "; plain mean"),
-    "svcca": ("mean of the correlations within 99 % of the variance, up to 1", "; main components"),
-    "pasad": ("score of the released code of Pasad et al., up to 1", "; the released code's convention"),
-    "r2": ("R squared, up to 1", "; by ridge regression"),
-}
-
-
-def _correlations() -> Iterator[Entry]:
-    """PWCCA with every target, then the variants of it."""
-    for target, (rows, tells, needs) in _CCA.items():
-        yield Entry(f"cca-{target}", "layers", rows, "PWCCA, up to 1", _ONE, tells, _cca(target), needs)
-    for statistic, (unit, also) in _VARIANTS.items():
-        for target, (rows, tells, needs) in _CCA.items():
-            if statistic == "r2" and target in ("phone", "word", "speaker"):
-                continue  # of continuous targets
-            name = f"{PREFIXES[statistic]}-{target}"
-            make = _cca(target, statistic=statistic)
-            yield Entry(name, "variants", rows, unit, _ONE, f"{tells}{also}", make, needs)
-
-
-def _maps() -> Iterator[Entry]:
-    for kind, unit, tells in (
-        ("cka", "debiased linear CKA, 0 to 1", "how alike two streams are, up to a rotation and a scale"),
-        ("procrustes", "angle in radians, 0 to pi / 2", "how far apart two streams are, up to a rotation and a scale"),
-    ):
-        yield Entry(kind, "layers", "a pair of streams", unit, _ONE, tells, _plain(partial(LayerMap, kind)))
-        yield Entry(
-            f"{kind}-inter", "layers", "a stream of each model", unit, _ONE, f"{tells}; of two models",
-            _between(kind), "--against MODEL",
-        )  # fmt: skip
-
-
-def _between(kind: str) -> Make:
-    def make(options: Options) -> Measure:
-        if options.other is None:
-            raise MeasureError(f"{kind}-inter needs another model", "Name one: --against MODEL.")
-        return LayerMap(kind, options.other)
-
-    return make
-
-
-def _clusters() -> Iterator[Entry]:
-    """Three figures of one clustering."""
-    for target in ("phone", "word"):
-        for prefix, unit, tells in (
-            ("mi", "share of the labels' entropy, 0 to 1", f"how much of {target}s clusters of a stream tell"),
-            ("ami", "adjusted mutual information, up to 1", f"the same, corrected for chance ({target}s)"),
-            ("purity", "share of the rows, 0 to 1", f"how many rows have the commonest {target} of their cluster"),
-        ):
-            yield Entry(
-                f"{prefix}-{target}", "layers", _LAYERS, unit, _ONE, tells,
-                _plain(partial(ClusterInformation, target)), made_by=f"mi-{target}",
-            )  # fmt: skip
-
-
-_PROBES = {
-    "linear": (
-        ("probe", "accuracy, 0 to 1", "how often a linear probe names the {}"),
-        ("selectivity", "difference of accuracies", "by how much more often than it names control labels ({})"),
-    ),
-    "mlp": (
-        ("probe-mlp", "accuracy, 0 to 1", "how often a probe with one hidden layer names the {}"),
-        ("selectivity-mlp", "difference of accuracies", "by how much more often than control labels ({})"),
-    ),
-    "codelength": (("mdl", "times shorter than a uniform code", "how short the {} can be told by an online code"),),
-    "weights": (
-        ("probe-weighted", "accuracy, 0 to 1", "how often a linear probe of a weighted sum of layers names the {}"),
-        ("weight", "share, 0 to 1", "what the weighted sum takes of each layer to name the {}"),
-    ),
-}
-
-
-def _probes() -> Iterator[Entry]:
-    """Probes of one target store one set of vectors; only the parts that are wanted are trained."""
-    for target in ("phone", "word", "speaker", "frame-phone"):
-        for kinds in _PROBES.values():
-            for prefix, unit, tells in kinds:
-                if target == "speaker" and prefix.startswith("selectivity"):
-                    continue  # an utterance is its own type
-                rows = "the model" if prefix == "probe-weighted" else _LAYERS
-                yield Entry(
-                    f"{prefix}-{target}", "probes", rows, unit, _ONE, tells.format(target.replace("-", "'s ")),
-                    _probing(target), made_by=f"probe-{target}",
-                )  # fmt: skip
-
-
-def _probing(target: str) -> Make:
-    def make(options: Options) -> Measure:
-        parts = [
-            part for part, kinds in _PROBES.items()
-            if not options.wanted or any(f"{prefix}-{target}" in options.wanted for prefix, _, _ in kinds)
-        ]  # fmt: skip
-        return Probes(target, parts=parts)
-
-    return make
-
-
-_LOWER = "error, 0 to 0.5 by chance; lower is better"
-
-
-def _tasks() -> Iterator[Entry]:
-    """Training-free tasks."""
-    rows = {
-        "awd": (
-            "average precision, 0 to 1", "how well same words lie nearer than other words (pooled)",
-            _plain(WordDiscrimination),
-        ),
-        "awd-dtw": (
-            "average precision, 0 to 1", "the same for sequences of frames, aligned", _plain(AlignedWordDiscrimination)
-        ),
-        "abx-within": (_LOWER, "how often a phone is nearer to another than to its like, one speaker", _plain(PhoneABX)),
-        "abx-across": (_LOWER, "the same across speakers", _plain(partial(PhoneABX, across=True))),
-        "word-segmentation": (
-            "F1 and others, 0 to 1", "how well jumps between frames find where words meet", _plain(WordSegmentation)
-        ),
-        "word-similarity": (
-            "Spearman's rho", "whether words that people find alike are near each other",
-            lambda options: WordSimilarity(options.pairs_of_words()),
-        ),
-        "sentence-similarity": (
-            "Spearman's rho", "whether sentences that people find alike are near each other",
-            lambda options: SentenceSimilarity(options.pairs_of_sentences()),
-        ),
-    }  # fmt: skip
-    for name, (unit, tells, make) in rows.items():
-        yield Entry(name, "layers", _LAYERS, unit, _ONE, tells, make)
-
-
-def _word_spans() -> Iterator[Entry]:
-    for span in ("centre", "quarter-1", "quarter-2", "quarter-3", "quarter-4"):
-        yield Entry(
-            f"cca-word-{span}", "word-spans", _LAYERS, "PWCCA, up to 1", _ONE,
-            f"how well the {span.replace('-', ' ')} of a word tells which it is", _cca("word", span=f"word-{span}"),
-        )  # fmt: skip
-
 
 CATALOGUE: tuple[Entry, ...] = (
-    *_correlations(),
-    *_word_spans(),
-    *_maps(),
-    *_clusters(),
-    *_tasks(),
-    *_probes(),
+    *layer_entries(),
+    *head_entries(),
     Entry(
-        "globalness", "heads", "a head", "nat, 0 to ln T", _ONE, "how widely each query spreads its attention",
-        _plain(Globalness),
+        "relative-profile", "blocks", "a block and an offset", "share of attention, 0 to 1", ONE,
+        "how much attention goes how far back and ahead", plain(RelativeProfile),
     ),
-    Entry(
-        "verticality", "heads", "a head", "nat, -ln T to 0", _ONE, "how much all queries agree on the same keys",
-        _plain(Verticality),
-    ),
-    Entry(
-        "diagonality", "heads", "a head", "relative distance, about -0.75 to 0", _ONE,
-        "how near to itself each query attends", _plain(Diagonality),
-    ),
-    Entry(
-        "globalness-normalised", "heads", "a head", "G / ln T, 0 to 1", _ONE, "globalness for any length of utterance",
-        _plain(NormalisedGlobalness),
-    ),
-    Entry(
-        "verticality-normalised", "heads", "a head", "V / ln T, -1 to 0", _ONE,
-        "verticality for any length of utterance", _plain(NormalisedVerticality),
-    ),
-    Entry(
-        "head-information", "heads", "a head", "nat, 0 to ln T", _ONE,
-        "how much attention depends on the query: -(G + V)", _plain(HeadInformation),
-    ),
-    Entry(
-        "category", "heads", "a head", "ranks ahead of the second-best category", _ONE,
-        "global, vertical or diagonal, by the best of three ranks", _plain(Category),
-    ),
-    Entry(
-        "relative-profile", "blocks", "a block and an offset", "share of attention, 0 to 1", _ONE,
-        "how much attention goes how far back and ahead", _plain(RelativeProfile),
-    ),
+    *many_pass_entries(),
 )  # fmt: skip
 
 GROUPS = tuple(dict.fromkeys(entry.group for entry in CATALOGUE))
@@ -307,9 +47,11 @@ def choose(measures: str | Iterable[str] | None, options: Options | None = None)
     names = {entry.name for entry in CATALOGUE}
     unknown = [name for name in wanted if name not in names and name not in GROUPS]
     if unknown or not wanted:
+        near = get_close_matches(unknown[0], [*GROUPS, *names], 3) if unknown else []
         raise MeasureError(
             f"There is no measure or group {unknown[0]!r}" if unknown else "No measure was asked for",
-            f"Groups: {', '.join(GROUPS)}. Measures: {', '.join(entry.name for entry in CATALOGUE)}.",
+            (f"Did you mean {' or '.join(near)}? " if near else "")
+            + f"Groups are {', '.join(GROUPS)}; `otoscope diagnose --list` lists the measures.",
         )
     return [
         (entry, entry.name in wanted)

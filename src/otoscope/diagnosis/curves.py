@@ -17,7 +17,7 @@ from otoscope.diagnosis.result import Diagnosis
 from otoscope.statistics.intervals import corrected_t
 
 _ENTRIES = {entry.name: entry for entry in CATALOGUE}
-_NOT_ALONG_STREAMS = ("heads", "blocks")
+_NOT_ALONG_STREAMS = ("heads", "relations", "segmentation", "blocks", "importance", "mixing")
 _LOW_IS_GOOD = re.compile(r"\b(error|distance|codelength|loss|lower is better)\b")
 WHOLE_MODEL = "all streams"
 """In place of a stream where a score is of all of them together."""
@@ -96,17 +96,17 @@ class Depth:
     def matched(self, stream: str, other: Depth) -> str:
         """The stream of another model at the relative depth of one of this model.
 
-        Layers go by l / L, rounded to the nearest, and convolutions in the same way; the input to the input, the final
-        norm to the final norm.
+        Layers go by l / L, rounded to the nearest (a half up), and convolutions in the same way; the input to the input,
+        the final norm to the final norm.
 
         >>> [Depth(12, 7).matched(stream, Depth(24, 7)) for stream in ("conv.2", "input", "layer.1", "layer.12")]
         ['conv.2', 'input', 'layer.2', 'layer.24']
         """
         kind, number = _split(stream)
         if kind == "layer" and other.layers:
-            return f"layer.{max(1, round(number / self.layers * other.layers))}"
+            return f"layer.{max(1, int(number / self.layers * other.layers + 0.5))}"
         if kind == "conv" and other.convolutions:
-            return f"conv.{max(1, round(number / self.convolutions * other.convolutions))}"
+            return f"conv.{max(1, int(number / self.convolutions * other.convolutions + 0.5))}"
         return stream
 
 

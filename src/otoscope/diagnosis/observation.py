@@ -17,7 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 from threadpoolctl import threadpool_limits
 
-from otoscope.diagnosis.catalogue import Entry, choose
+from otoscope.diagnosis.catalogue import choose
+from otoscope.diagnosis.entries import Entry
 from otoscope.diagnosis.options import Options
 from otoscope.diagnosis.provenance import corpus_facts, versions
 from otoscope.diagnosis.result import Diagnosis, table_of
@@ -130,7 +131,7 @@ class Observation:
         skipped: list[dict[str, str]] = []
         beside = None if other is None else (other.anatomy, other.name)
         options = replace(options or Options(), other=beside, corpus=corpus, seed=seed)
-        chosen = choose(measures, options)
+        chosen = [(entry, by_name) for entry, by_name in choose(measures, options) if entry.make is not None]
         wanted = frozenset(entry.name for entry, _ in chosen)
         options = replace(options, wanted=wanted)
         for entry, by_name in chosen:
@@ -380,6 +381,7 @@ def _first_reason(left_out: Sequence[LeftOut]) -> str:
 
 
 def _prepared(entry: Entry, options: Options, model: SpeechModel, corpus: Corpus, seed: int) -> Measure:
+    assert entry.make is not None
     measure = entry.make(options)
     measure.prepare(model.anatomy, corpus, seed)
     return measure

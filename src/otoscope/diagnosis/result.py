@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from otoscope.diagnosis.places import check_result_place, write_result
 from otoscope.errors import ResultError
-from otoscope.measures.measure import Row
+from otoscope.measures.measure import Result, Row
 
 SCHEMA: dict[str, Any] = {
     "measure": pl.String, "stream": pl.String, "layer": pl.Int32, "head": pl.Int32, "target": pl.String,
@@ -29,6 +29,28 @@ _TABLE, _ARRAYS, _ABOUT = "table.parquet", "arrays.safetensors", "diagnosis.json
 def table_of(rows: Iterable[Row]) -> pl.DataFrame:
     """Rows as a table with the columns of `SCHEMA`; what does not apply is null."""
     return pl.DataFrame([asdict(row) for row in rows], schema=SCHEMA, orient="row")
+
+
+def with_results(
+    diagnosis: Diagnosis, results: Mapping[str, Result], measures: Sequence[str], skipped: Sequence[Mapping[str, str]]
+) -> Diagnosis:
+    """The diagnosis with further results.
+
+    Args:
+        diagnosis: left as it is.
+        results: rows, arrays and notes, by what they came of.
+        measures: names of the measures among them.
+        skipped: what could not be taken, with the reason.
+    """
+    rows = table_of(row for result in results.values() for row in result.rows)
+    arrays = {key: array for result in results.values() for key, array in result.arrays.items()}
+    about = diagnosis.provenance
+    told = {
+        "measures": [*about["measures"], *measures],
+        "skipped": [*about["skipped"], *map(dict, skipped)],
+        "notes": about["notes"] | {name: result.notes for name, result in results.items()},
+    }
+    return Diagnosis(pl.concat([diagnosis.table, rows]), diagnosis.arrays | arrays, about | told)
 
 
 class Diagnosis:

@@ -7,6 +7,7 @@ from otoscope.errors import EvaluationError
 from otoscope.evaluation.ctc_loss import CTCLoss
 from otoscope.evaluation.error_rates import CharacterErrorRate, WordErrorRate
 from otoscope.evaluation.metric import Metric, RecognitionMetric
+from otoscope.evaluation.reconstruction import Reconstruction
 from otoscope.evaluation.self_supervised import (
     ContrastiveAccuracy,
     ContrastiveLoss,
@@ -20,7 +21,13 @@ RECOGNITION: Mapping[str, type[RecognitionMetric]] = {
 }
 SELF_SUPERVISED: Mapping[str, type[Metric]] = {
     metric.name: metric
-    for metric in (ContrastiveLoss, ContrastiveAccuracy, MaskedPredictionLoss, MaskedPredictionAccuracy)
+    for metric in (
+        ContrastiveLoss,
+        ContrastiveAccuracy,
+        MaskedPredictionLoss,
+        MaskedPredictionAccuracy,
+        Reconstruction,
+    )
 }
 
 

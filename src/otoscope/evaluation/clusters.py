@@ -7,45 +7,31 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32, Int
-from scipy.fft import dct
 
 from otoscope.errors import CaptureError, MeasureError
 from otoscope.models.anatomy import Grid
 from otoscope.models.model import SpeechModel
 from otoscope.speech.batching import read_batches
-from otoscope.speech.mel import HOP, log_mel
+from otoscope.speech.cepstra import mel_cepstra
+from otoscope.speech.mel import HOP
 from otoscope.speech.utterance import Utterance
 from otoscope.statistics.hashing import uniform
 
-CEPSTRA = 13
 _FIT_FRAMES = 100_000
 
 
 def cepstra(samples: np.ndarray, grid: Grid, frames: int) -> Float32[np.ndarray, "frames 39"]:
-    """Mel cepstra with first and second differences, on a model's frames.
-
-    Thirteen coefficients of the log-mel features (`otoscope.speech.mel`), less their mean over the utterance, so that
-    a voice's timbre counts for less than what it says; differences over two mel frames to either side.
+    """Mel cepstra with first and second differences (`otoscope.speech.cepstra`) at a model's frames.
 
     Args:
         samples: 16 kHz mono, shape (n,).
         grid: of the model's frames.
         frames: how many the model gives.
     """
-    own = dct(np.asarray(log_mel(samples)), type=2, norm="ortho", axis=1)[:, :CEPSTRA]
-    own -= own.mean(0)
-    parts = [own, _differences(own)]
-    parts.append(_differences(parts[1]))
+    own = mel_cepstra(samples)
     centres = grid.offset + np.arange(frames) * grid.hop + grid.field // 2
     nearest = np.clip((centres + HOP // 2) // HOP, 0, len(own) - 1)
-    return np.concatenate(parts, 1)[nearest].astype(np.float32)
-
-
-def _differences(x: np.ndarray) -> np.ndarray:
-    """Regression over two frames to either side, edges repeated."""
-    padded = np.pad(x, ((2, 2), (0, 0)), mode="edge")
-    n = len(x)
-    return sum(k * (padded[2 + k : 2 + k + n] - padded[2 - k : 2 - k + n]) for k in (1, 2)) / 10
+    return own[nearest]
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from otoscope.errors import EvaluationError, HeadError
 from otoscope.evaluation.clusters import Clusters, mfcc_features, stream_features
@@ -104,6 +106,24 @@ class MaskedPredictionLoss(_Pretext):
     def __init__(self, head: str | Path | None = None, share: float = SHARE, span: int = SPAN, seed: int = 0) -> None:
         super().__init__(share, span, seed)
         self.head = head
+        self.labels: dict[str, np.ndarray] | None = None
+
+    def labelled(self, model: SpeechModel, corpus: Corpus) -> MaskedPredictionLoss:
+        """The same metric with the clusters of a corpus found beforehand: for many edited variants of one model.
+
+        Args:
+            model: the model, unedited.
+            corpus: every utterance that the metric will be taken on.
+
+        Raises:
+            CheckpointError: there is no head for masked prediction.
+        """
+        made = copy.copy(self)
+        made.labels = labels_of(self._stored(model)[1], model, corpus)
+        return made
+
+    def _stored(self, model: SpeechModel) -> tuple[nn.Linear, Clusters]:
+        return read_prediction_head(Path(self.head or str(getattr(model.source, "name_or_path", ""))))
 
     def values(
         self,
@@ -121,7 +141,7 @@ class MaskedPredictionLoss(_Pretext):
             EvaluationError: the corpus is empty.
         """
         ready = _checked(model, corpus)
-        head, clusters = read_prediction_head(Path(self.head or str(getattr(ready.source, "name_or_path", ""))))
+        head, clusters = self._stored(ready)
         encoder, width = ready.family.encoder(ready.source), ready.anatomy.widths["input"]
         check_masking(encoder)
         if head.in_features != width:
@@ -131,7 +151,8 @@ class MaskedPredictionLoss(_Pretext):
             )
         values = prediction_values(
             encoder, head.to(ready.device), ready.frontend, corpus.utterances,
-            labels_of(clusters, ready, corpus), self.seed, self.share, self.span, progress,
+            labels_of(clusters, ready, corpus) if self.labels is None else self.labels,
+            self.seed, self.share, self.span, progress,
         )  # fmt: skip
         return self._scores(corpus, values)
 

@@ -1,6 +1,7 @@
 """Model families as tables: where each family keeps its layers, its attention and its norms."""
 
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 from torch import nn
@@ -18,7 +19,8 @@ class Family:
         encoder_paths: where the encoder is, seen from a model of the family; the first that exists is taken.
         bare: class of the encoder's model without a head.
         with_head: classes that `load` keeps whole where a folder names them.
-        frontend: "wave" (samples), or the features that the encoder wants: "mel-whisper", "mel-bert", "mel-parakeet".
+        frontend: "wave" (samples), or the features that the encoder wants: "mel-whisper", "mel-bert", "mel-parakeet",
+            "mel-mockingjay".
         conv_layers: list of convolutions over samples, or None.
         layers: list of transformer layers.
         attention: the attention module within a layer.
@@ -34,6 +36,7 @@ class Family:
             what is added to the residual stream (in Conformers, half of it).
         convolution: the convolution branch within a layer, or None.
         ctc_head: the CTC head, seen from a model of the family; None where the library has none.
+        library: the package that has its classes.
     """
 
     name: str
@@ -55,6 +58,11 @@ class Family:
     feed_forwards: tuple[tuple[str, ...], ...] = (("feed_forward",),)
     convolution: str | None = None
     ctc_head: str | None = "lm_head"
+    library: str = "transformers"
+
+    def model_class(self, name: str) -> Any:
+        """A class of the family's models by name."""
+        return getattr(import_module(self.library), name)
 
     def encoder(self, model: nn.Module) -> nn.Module:
         """The encoder inside a bare model or one with a head."""
@@ -125,6 +133,11 @@ FAMILIES: tuple[Family, ...] = (
         projections=("q_proj", "k_proj", "v_proj", "o_proj"), norm_last=None, norm_last_if=None, alone=(),
         position_tensors=(("relative_k_proj.weight", 0), ("bias_u", 0), ("bias_v", 0)),
         feed_forwards=(("feed_forward1",), ("feed_forward2",)), convolution="conv", ctc_head="ctc_head",
+    ),
+    Family(
+        "mockingjay", ("mockingjay",), "MockingjayModel", ("MockingjayForPreTraining",), ("mockingjay", ""),
+        frontend="mel-mockingjay", conv_layers=None, layers="layers", norm_last=None, norm_last_if=None, alone=(),
+        ctc_head=None, library="otoscope.models.mockingjay",
     ),
 )  # fmt: skip
 

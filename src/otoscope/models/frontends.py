@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from transformers import ParakeetFeatureExtractor, SeamlessM4TFeatureExtractor, WhisperFeatureExtractor
 
-from otoscope.errors import AudioError
+from otoscope.errors import AudioError, CheckpointError
 from otoscope.models.anatomy import Grid, conv_grids
+from otoscope.models.mockingjay.features import DELTA_WIDTH, MockingjayFeatureExtractor
 
 RATE = 16000
 
@@ -138,6 +139,45 @@ class Parakeet(_Features):
         for _ in range(self._steps):
             frames = (frames + (self._kernel - 1) // 2 * 2 - self._kernel) // self._stride + 1
         return frames
+
+
+class Mockingjay(_Features):
+    """Log-mel with deltas, normalised per utterance; the encoder stacks them: MockingjayFeatureExtractor."""
+
+    def __init__(self, config: Any, extractor: MockingjayFeatureExtractor | None) -> None:
+        self.extractor = extractor or MockingjayFeatureExtractor(feature_size=config.input_size)
+        if self.extractor.feature_size != config.input_size:
+            raise CheckpointError(
+                f"The encoder takes {config.input_size} features a mel frame, and its preprocessor gives "
+                f"{self.extractor.feature_size}",
+                f"Pass or store a MockingjayFeatureExtractor with feature_size={config.input_size}.",
+            )
+        self._stack = config.frame_stack
+        order = config.input_size // 80 - 1
+        # Mel frame m is centred: 160 m - 200 to 160 m + 200; deltas see four more on either side, for each order.
+        beyond = 160 * (DELTA_WIDTH // 2) * order + 200
+        self.grid = Grid(160 * self._stack, 160 * (self._stack - 1) + 2 * beyond, -beyond)
+        self._fewest = DELTA_WIDTH if order else 1
+        self.description = {
+            "input": "MockingjayFeatureExtractor",
+            "features": config.input_size,
+            "stack": self._stack,
+            "normalised": self.extractor.normalise,
+        }
+
+    def frames(self, n_samples: int) -> int:
+        """Whole stacks of mel frames, of which one is centred on every 160th sample."""
+        return (1 + n_samples // 160) // self._stack if n_samples > 1 else 0
+
+    def check(self, n_samples: int, name: str) -> None:
+        """See `Frontend`."""
+        super().check(n_samples, name)
+        if 1 + n_samples // 160 < self._fewest:
+            raise AudioError(
+                f"{name} lasts {n_samples / RATE * 1000:.0f} ms, less than the {self._fewest} mel frames that deltas "
+                "are fitted to",
+                "Join it with its neighbour, or leave it out with skip_bad=True (--skip-bad).",
+            )
 
 
 class Whisper(Frontend):

@@ -2,18 +2,19 @@
 
 import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from torch import nn
 from transformers import AutoConfig, AutoFeatureExtractor
 
 from otoscope.embedded import embedded_model
 from otoscope.errors import CheckpointError, ModelError
 from otoscope.models.families import Family, family_of
-from otoscope.models.frontends import RATE, Bert, Frontend, Parakeet, Wave, Whisper
+from otoscope.models.frontends import RATE, Bert, Frontend, Mockingjay, Parakeet, Wave, Whisper
+from otoscope.models.mockingjay.s3prl import read_s3prl
 from otoscope.models.model import TRAINING_ONLY, SpeechModel
 
 
@@ -29,7 +30,7 @@ def load(
 
     Args:
         model: "embedded" or "embedded:NAME" (see `otoscope.embedded.MODELS`), a Hub name, a folder written by
-            transformers, or a loaded transformers model.
+            transformers, a file of weights that s3prl wrote for a Mockingjay, or a loaded transformers model.
         name: what reports call it; the folder's or class's name by default.
         feature_extractor: how the input is prepared; by default what lies beside the weights, else the family's usual.
         device: where it runs; by default where it is (live), or the CPU.
@@ -52,7 +53,7 @@ def load(
         named = embedded is not None or not Path(place).exists()
         called = name or (str(model) if named else Path(place).resolve().name)
         family, source = _from_place(place, dtype)
-        beside = Path(place)
+        beside = Path(place) if not Path(place).is_file() else None
     if device is not None:
         source = _on_device(source, device, isinstance(model, nn.Module))
     encoder_config = family.encoder(source).config
@@ -88,6 +89,9 @@ def _on_device(source: nn.Module, device: str | torch.device, live: bool) -> nn.
 def _from_place(place: str, dtype: torch.dtype) -> tuple[Family, nn.Module]:
     folder = Path(place)
     local = folder.exists() or place.startswith((".", "/", "~"))
+    if folder.is_file():
+        read: nn.Module = read_s3prl(folder)
+        return family_of("mockingjay"), read.to(dtype)
     if local:
         if not folder.is_dir():
             raise CheckpointError(
@@ -107,7 +111,7 @@ def _from_place(place: str, dtype: torch.dtype) -> tuple[Family, nn.Module]:
     # Any other head than these is left off, so that only the encoder's weights count.
     wanted = stored if stored in (*family.with_head, family.bare) else family.bare
     try:
-        loaded, report = getattr(transformers, wanted).from_pretrained(
+        loaded, report = family.model_class(wanted).from_pretrained(
             place, output_loading_info=True, dtype=dtype, ignore_mismatched_sizes=False, trust_remote_code=False
         )
     except Exception as error:  # broken weights fail in as many ways as there are formats
@@ -182,6 +186,7 @@ _KINDS = {
     "mel-bert": ("SeamlessM4TFeatureExtractor",),
     "mel-parakeet": ("ParakeetFeatureExtractor",),
     "mel-whisper": ("WhisperFeatureExtractor",),
+    "mel-mockingjay": ("MockingjayFeatureExtractor",),
 }
 
 
@@ -195,5 +200,7 @@ def _frontend(family: Family, config: Any, extractor: Any) -> Frontend:
         if extractor is not None:
             return Wave(config, bool(extractor.do_normalize), type(extractor).__name__)
         return Wave(config, True, "the library's default")
-    kinds = {"mel-bert": Bert, "mel-parakeet": Parakeet, "mel-whisper": Whisper}
+    kinds: dict[str, Callable[[Any, Any], Frontend]] = {
+        "mel-bert": Bert, "mel-parakeet": Parakeet, "mel-whisper": Whisper, "mel-mockingjay": Mockingjay,
+    }  # fmt: skip
     return kinds[family.frontend](config, extractor)

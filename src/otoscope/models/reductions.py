@@ -11,10 +11,15 @@ from otoscope.speech.utterance import Utterance
 class Reduction(ABC):
     """One statistic of the maps of one layer and one utterance.
 
-    The tap calls `meet`, then `start`, then `tile` for consecutive blocks of query rows, then `finish`.
+    The tap calls `meet`, then `start`, then for consecutive blocks of query rows `peaks` and `tile`, then `finish`.
+
+    Attributes:
+        name: under which the capture holds it.
+        reads_peaks: whether `peaks` is called; they are found once for all sums of a map that read them.
     """
 
     name: str
+    reads_peaks = False
 
     def meet(self, utterance: Utterance, grid: Grid) -> None:  # noqa: B027
         """Whose map it is, and how its frames lie over the samples; for statistics that read its labels."""
@@ -22,6 +27,9 @@ class Reduction(ABC):
     @abstractmethod
     def start(self, heads: int, frames: int, like: torch.Tensor) -> None:
         """A new map of shape (heads, frames, frames) begins; `like` gives device and type."""
+
+    def peaks(self, scores: torch.Tensor, weights: torch.Tensor) -> None:  # noqa: B027
+        """The largest score and the largest weight of each row that `tile` is handed next, (heads, rows) both."""
 
     @abstractmethod
     def tile(self, first: int, scores: torch.Tensor, weights: torch.Tensor) -> None:
@@ -42,21 +50,69 @@ class RowEntropy(Reduction):
     """Mean over queries of the entropy of their row, in nat: shape (heads,)."""
 
     name = "row-entropy"
+    reads_peaks = True
 
     def start(self, heads: int, frames: int, like: torch.Tensor) -> None:
         """See `Reduction`."""
         self._sum = like.new_zeros(heads, dtype=torch.float64)
         self._frames = frames
 
-    def tile(self, first: int, scores: torch.Tensor, weights: torch.Tensor) -> None:
+    def peaks(self, scores: torch.Tensor, weights: torch.Tensor) -> None:
         """Entropy is lse - E[s], and lse is max s - log max p: no logarithm of the whole tile."""
-        normaliser = scores.amax(-1) - weights.amax(-1).log()
-        entropy = normaliser - torch.linalg.vecdot(weights, scores)
-        self._sum += entropy.sum(-1, dtype=torch.float64)
+        self._sum += (scores - weights.log()).sum(-1, dtype=torch.float64)
+
+    def tile(self, first: int, scores: torch.Tensor, weights: torch.Tensor) -> None:
+        """Takes E[s] off."""
+        self._sum -= torch.linalg.vecdot(weights, scores).sum(-1, dtype=torch.float64)
 
     def finish(self) -> torch.Tensor:
         """Rounding can leave a one-hot row a hair below zero; entropy is not negative."""
         return (self._sum / self._frames).clamp(min=0)
+
+
+class PeakMean(Reduction):
+    """Mean over queries of the largest weight of their row: shape (heads,)."""
+
+    name = "peak-mean"
+    reads_peaks = True
+
+    def start(self, heads: int, frames: int, like: torch.Tensor) -> None:
+        """See `Reduction`."""
+        self._sum = like.new_zeros(heads, dtype=torch.float64)
+        self._frames = frames
+
+    def peaks(self, scores: torch.Tensor, weights: torch.Tensor) -> None:
+        """See `Reduction`."""
+        self._sum += weights.sum(-1, dtype=torch.float64)
+
+    def tile(self, first: int, scores: torch.Tensor, weights: torch.Tensor) -> None:
+        """Nothing: `peaks` tells all."""
+
+    def finish(self) -> torch.Tensor:
+        """See `Reduction`."""
+        return self._sum / self._frames
+
+
+class LargestWeight(Reduction):
+    """The largest weight of the map: shape (heads,)."""
+
+    name = "largest-weight"
+    reads_peaks = True
+
+    def start(self, heads: int, frames: int, like: torch.Tensor) -> None:
+        """See `Reduction`."""
+        self._largest = like.new_zeros(heads)
+
+    def peaks(self, scores: torch.Tensor, weights: torch.Tensor) -> None:
+        """See `Reduction`."""
+        self._largest = torch.maximum(self._largest, weights.amax(-1))
+
+    def tile(self, first: int, scores: torch.Tensor, weights: torch.Tensor) -> None:
+        """Nothing: `peaks` tells all."""
+
+    def finish(self) -> torch.Tensor:
+        """See `Reduction`."""
+        return self._largest.double()
 
 
 class ColumnMean(Reduction):
@@ -108,6 +164,32 @@ class OffsetMean(Reduction):
         """See `Reduction`."""
         self._buffer = None
         return self._sum.double() / self._frames
+
+
+class RelativeDistance(Reduction):
+    """Mean over queries of the distance to the keys, relative to the farthest key of the query: shape (heads,).
+
+    A map of one frame has no distance; it counts as 0.
+    """
+
+    name = "relative-distance"
+
+    def start(self, heads: int, frames: int, like: torch.Tensor) -> None:
+        """See `Reduction`."""
+        self._sum = like.new_zeros(heads, dtype=torch.float64)
+        self._frames = frames
+
+    def tile(self, first: int, scores: torch.Tensor, weights: torch.Tensor) -> None:
+        """One product of all rows of a head with their distances."""
+        last = self._frames - 1
+        keys = torch.arange(self._frames, device=weights.device, dtype=weights.dtype)
+        queries = keys[first : first + weights.shape[1], None]
+        farthest = torch.maximum(queries, last - queries).clamp(min=1)
+        self._sum += weights.flatten(1) @ ((queries - keys).abs_() / farthest).flatten()
+
+    def finish(self) -> torch.Tensor:
+        """See `Reduction`."""
+        return self._sum / self._frames
 
 
 class WholeMap(Reduction):

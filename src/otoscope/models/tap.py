@@ -21,7 +21,7 @@ from otoscope.models.reductions import Reduction
 from otoscope.speech.utterance import Utterance
 
 NAME = "otoscope"
-TILE = 128  # rows a tile: 12 heads x 128 x 750 float32 are 4.6 MB, about what a core's cache holds
+TILE = 64  # rows a tile: 12 heads x 64 x 750 float32 are 2.3 MB, so that sums find it in the cache
 
 _LOWEST = torch.finfo(torch.float32).min / 2  # with room for the rest of a score
 
@@ -121,6 +121,7 @@ def attend(
         keys = (key[b, :, :attended] * scaling).transpose(-1, -2)
         values = value[b, :, :attended]
         sums = [make() for make in seen.reductions]
+        reading = [one for one in sums if one.reads_peaks]
         for one in sums:
             if seen.grid is not None:
                 one.meet(seen.utterances[b], seen.grid)
@@ -146,6 +147,10 @@ def attend(
                 used, scores = used[:, :counted, :frames], scores[:, :counted, :frames]
                 lost += (1 - used.sum(-1)).sum(1, dtype=torch.float64)
                 weights = torch.softmax(scores, -1)
+            if reading:
+                peaks = scores.amax(-1), weights.amax(-1)
+                for one in reading:
+                    one.peaks(*peaks)
             for one in sums:
                 one.tile(first, scores, weights)
         results.append({one.name: one.finish() for one in sums})

@@ -21,6 +21,13 @@ METRICS = {
     "head-information": ("information I", "nat"),
     "globalness-normalised": ("G / ln T", ""),
     "verticality-normalised": ("V / ln T", ""),
+    "peak-offset": ("offset of the peak", "frames"),
+    "peak-mass": ("mass at the peak", ""),
+    "mean-offset": ("mean offset", "frames"),
+    "cad": ("CAD", ""),
+    "centrality": ("centrality", ""),
+    "max-weight": ("greatest weight", ""),
+    "confidence": ("confidence", ""),
 }
 """Measures of heads with their names in the report and their units."""
 

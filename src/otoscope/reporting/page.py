@@ -17,8 +17,11 @@ from otoscope.reporting import facts
 from otoscope.reporting.blocks import lift_figure, profile_figures
 from otoscope.reporting.figures import CATEGORY_COLOURS, Figure
 from otoscope.reporting.heads import category_table, extreme_heads, head_figure, scatter_figure
+from otoscope.reporting.importance import importance_panel
 from otoscope.reporting.layers import layer_panels, whole_model_scores
 from otoscope.reporting.maps import stream_maps
+from otoscope.reporting.mixing import mixing_figures
+from otoscope.reporting.relations import relation_panels
 from otoscope.reporting.values import Reportable, Row, finite, rows_by_measure
 
 
@@ -122,7 +125,12 @@ def _context(diagnosis: Reportable, rows: Mapping[str, Sequence[Row]]) -> dict[s
     }
     panels, maps, blocks = layer_panels(diagnosis.table), stream_maps(rows), profile_figures(rows, hop_ms)
     layers = [panel.figure for panel in panels]
-    drawn = [figure for figure in (*layers, *maps, *single.values(), *blocks) if figure is not None]
+    notes = facts.part(provenance, "notes")
+    relations, importance = relation_panels(rows, diagnosis.arrays, notes), importance_panel(rows, notes)
+    mixing = mixing_figures(rows)
+    of_heads = [figure for panel in relations for figure in (*panel.maps, panel.scatter)]
+    of_heads += [*(importance.figures if importance is not None else ()), *mixing]
+    drawn = [figure for figure in (*layers, *maps, *single.values(), *of_heads, *blocks) if figure is not None]
     return (
         single
         | {
@@ -140,6 +148,9 @@ def _context(diagnosis: Reportable, rows: Mapping[str, Sequence[Row]]) -> dict[s
             "categories": category_table(rows),
             "category_colours": CATEGORY_COLOURS,
             "extremes": extreme_heads(rows),
+            "relations": relations,
+            "importance": importance,
+            "mixing": mixing,
             "blocks": blocks,
             "csv": csv_link(diagnosis.table),
             "n_rows": diagnosis.table.height,

@@ -25,6 +25,10 @@ class Reportable(Protocol):
         """A polars frame with the columns of the diagnosis table."""
 
     @property
+    def arrays(self) -> Mapping[str, Any]:
+        """Arrays that stand beside the table, by name."""
+
+    @property
     def provenance(self) -> Mapping[str, Any]:
         """What was examined, with what, and when."""
 

@@ -1,6 +1,6 @@
 """Edits on copies of models: pure, exactly undone from the original, by the names of the original's parts."""
 
-from otoscope.surgery.applying import apply, edited, fingerprint, gates, record, undo, units
+from otoscope.surgery.applying import apply, edited, fingerprint, gates, prepared, record, undo, units
 from otoscope.surgery.attention import Gate, ReplaceMap, Span
 from otoscope.surgery.branches import Bypass, MeanAblate, mean_outputs
 from otoscope.surgery.edit import Edit, from_dict
@@ -9,5 +9,5 @@ from otoscope.surgery.reset import Redraw, Reset
 
 __all__ = [
     "Bypass", "CutHeads", "Edit", "Gate", "MeanAblate", "Redraw", "ReplaceMap", "Reset", "Span",
-    "apply", "edited", "fingerprint", "from_dict", "gates", "mean_outputs", "record", "undo", "units",
+    "apply", "edited", "fingerprint", "from_dict", "gates", "mean_outputs", "prepared", "record", "undo", "units",
 ]  # fmt: skip

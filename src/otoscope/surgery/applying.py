@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from otoscope.errors import SurgeryError, UnknownFamilyError
+from otoscope.models import tap
 from otoscope.models.edits import described, head_edits
 from otoscope.models.families import Family, family_of
 from otoscope.models.model import TRAINING_ONLY, SpeechModel, take_weights
@@ -77,6 +78,28 @@ def apply(model: SpeechModel, edits: Sequence[Edit], *, share: bool = False, nam
     """
     called = name or (f"{model.name} (edited)" if edits and record(model.source) is None else model.name)
     return SpeechModel(edited(model.source, edits, share=share), model.family, model.frontend, called)
+
+
+def prepared(model: SpeechModel) -> SpeechModel:
+    """A view of a model that many edited copies can be made from: `apply` need not read all its weights each time.
+
+    Its attention goes through otoscope's function already, as that of a copy with an edited head does, so that copies
+    differ from it by their edits alone and not by the rounding of another attention function.
+
+    Args:
+        model: left as it is; the view shares its weights.
+    """
+    source = _sharing(model.source)
+    encoder: Any = model.family.encoder(source)
+    if record(source) is None:
+        setattr(encoder, RECORD, ((), fingerprint(model.source)))
+    if model.family.own_attention is not None:
+        parts = Parts(encoder, model.family)
+        for layer in range(1, len(parts.layers) + 1):
+            tap.by_head(parts.attention(layer))
+    elif encoder.config._attn_implementation != tap.NAME:
+        encoder.set_attn_implementation(tap.NAME)
+    return SpeechModel(source, model.family, model.frontend, model.name)
 
 
 def undo(model: SpeechModel, original: SpeechModel, edits: Sequence[Edit] | None = None) -> SpeechModel:

@@ -9,11 +9,13 @@ import torch
 from transformers import HubertConfig, PretrainedConfig, Wav2Vec2Config, WavLMConfig
 
 from otoscope.errors import TrainingError
+from otoscope.models.mockingjay import MockingjayConfig
 
 _CONFIGS: dict[str, Any] = {
     "wav2vec2": Wav2Vec2Config,
     "hubert": HubertConfig,
     "wavlm": WavLMConfig,
+    "mockingjay": MockingjayConfig,
 }
 FAMILIES = tuple(_CONFIGS)
 
@@ -27,8 +29,8 @@ class Size:
         heads: attention heads a layer.
         width: of the residual stream; a multiple of the heads.
         feed_forward: inner width of the feed-forwards.
-        convolutions: channels of the seven convolutions over samples.
-        position_kernel: frames that the positional convolution spans.
+        convolutions: channels of the seven convolutions over samples; a Mockingjay, which hears mel features, has none.
+        position_kernel: frames that the positional convolution spans, where there is one.
         dropout: of attention, activations and residual branches.
 
     Raises:
@@ -66,10 +68,10 @@ _POSITION_GROUPS = 16
 
 
 def make_config(family: str, size: Size) -> PretrainedConfig:
-    """The configuration of a small pre-norm model with a group-norm front-end.
+    """The configuration of a small model: pre-norm with a group-norm front-end over samples, or a Mockingjay.
 
     Args:
-        family: "wav2vec2", "hubert" or "wavlm".
+        family: "wav2vec2", "hubert", "wavlm" or "mockingjay".
         size: its size.
 
     Raises:
@@ -80,6 +82,11 @@ def make_config(family: str, size: Size) -> PretrainedConfig:
             f"otoscope makes no new model of family {family!r}",
             f"Choose {', '.join(FAMILIES)}, or name a folder with a model to go on from.",
         )
+    if family == "mockingjay":
+        return MockingjayConfig(
+            hidden_size=size.width, num_hidden_layers=size.layers, num_attention_heads=size.heads,
+            intermediate_size=size.feed_forward, hidden_dropout=size.dropout, attention_dropout=size.dropout,
+        )  # fmt: skip
     extra: dict[str, Any] = {}
     if family == "wavlm":
         extra = {"num_buckets": 64, "max_bucket_distance": 200}

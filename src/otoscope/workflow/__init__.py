@@ -1,4 +1,4 @@
-"""The verbs: load, read, synthesise, pretrain, finetune, evaluate, diagnose, compare, report, demo."""
+"""The verbs: load, read, synthesise, pretrain, finetune, evaluate, diagnose, compare, report, view, demo."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from otoscope.workflow.finetuning import finetune as finetune
     from otoscope.workflow.pretraining import pretrain as pretrain
     from otoscope.workflow.synthesising import synthesise as synthesise
+    from otoscope.workflow.viewing import view as view
 
 # Module and name of each verb; imported when it is used, since training brings in much that diagnosing does not need.
 _PLACES = {
@@ -25,6 +26,7 @@ _PLACES = {
     "read_corpus": ("otoscope.workflow.corpora", "read_corpus"),
     "report": ("otoscope.reporting", "write_report"),
     "synthesise": ("otoscope.workflow.synthesising", "synthesise"),
+    "view": ("otoscope.workflow.viewing", "view"),
 }
 
 __all__ = [*sorted(_PLACES)]

@@ -2,11 +2,12 @@
 
 import shlex
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from torch import nn
 
+from otoscope.diagnosis.catalogue import choose
 from otoscope.diagnosis.floors import with_floors
 from otoscope.diagnosis.observation import Observation, Progress
 from otoscope.diagnosis.options import LEXICON, Options, corpus_words
@@ -20,6 +21,7 @@ from otoscope.speech.corpus import Corpus
 from otoscope.speech.synthesis.lexicon import embedding_table
 from otoscope.speech.tables import WordTable, read_embeddings, read_word_pairs
 from otoscope.workflow.corpora import read_corpus
+from otoscope.workflow.examining import Passes, examine
 
 FLOORS = ("permuted", "random")
 
@@ -39,14 +41,17 @@ def diagnose(
     tables: Mapping[str, WordTable | str | Path] | None = None,
     word_pairs: Mapping[str, str | Path] | None = None,
     sentence_pairs: str | Path | None = None,
+    passes: Passes | None = None,
+    tell: Callable[[str], None] | None = None,
     progress: Progress | None = None,
 ) -> Diagnosis:
-    """Examines a model on speech, in one pass over the audio.
+    """Examines a model on speech: in one pass over the audio, and in many where measures are asked for that take them.
 
     Args:
         model: a `SpeechModel`, a transformers model, a folder, a Hub name, or "embedded".
         corpus: a `Corpus`, a path, or "embedded".
-        measures: names and groups ("layers", "heads", "blocks"); None for all that one pass gives.
+        measures: names and groups ("layers", "heads", "blocks"); None for all that one pass gives. The groups
+            "importance" and "mixing" take many passes.
         seed: of every random choice: folds, groups, floors.
         skip_bad: leave out utterances that cannot be used, and list them in the result.
         batch_seconds: frame budget of a batch, in seconds of padded speech.
@@ -59,6 +64,8 @@ def diagnose(
             `read_embeddings` reads, or "lexicon" for vectors made by rule from the sentence generator's lexicon.
         word_pairs: files of word pairs with similarities, by name.
         sentence_pairs: a file of sentence pairs with similarities.
+        passes: how much is spent on what takes many passes.
+        tell: called with a line before each stage of what takes many passes.
         progress: called after each batch with the seconds done and in all.
 
     Returns:
@@ -82,19 +89,62 @@ def diagnose(
         sentence_pairs={Path(sentence_pairs).stem: read_word_pairs(sentence_pairs)} if sentence_pairs else {},
     )
     observation = Observation.prepare(ready, speech, measures, seed, skip_bad, options, other)
+    _check_used(options, other, set(observation.makers) | {one["measure"] for one in observation.skipped})
+    further = [(entry, by_name) for entry, by_name in choose(measures, options) if entry.make is None]
     fresh = randomised(ready, seed) if floor == "random" else None
-    passes = 2 if fresh is not None else 1
+    if fresh is not None and fresh.fingerprint() == ready.fingerprint():
+        raise MeasureError(
+            f"{ready.name} is the very network that seed {seed} draws as its floor: it was not trained",
+            "Give another seed, or leave out the floor of fresh weights.",
+        )
+    rounds = 2 if fresh is not None else 1
 
-    def tell(part: int) -> Progress | None:
-        return progress and (lambda done, whole: progress(part * whole + done, passes * whole))
+    def told(part: int) -> Progress | None:
+        return progress and (lambda done, whole: progress(part * whole + done, rounds * whole))
 
-    observation.update(batch_seconds=batch_seconds, skip_bad=skip_bad, progress=tell(0))
+    observation.update(batch_seconds=batch_seconds, skip_bad=skip_bad, progress=told(0))
     diagnosis = observation.compute(command=shlex.join(sys.argv))
-    if fresh is None:
+    if fresh is not None:
+        beside = Observation.prepare(fresh, speech, diagnosis.provenance["measures"], seed, skip_bad, options, other)
+        beside.update(batch_seconds=batch_seconds, skip_bad=skip_bad, progress=told(1))
+        diagnosis = with_floors(diagnosis, beside.compute())
+    if not further:
         return diagnosis
-    beside = Observation.prepare(fresh, speech, diagnosis.provenance["measures"], seed, skip_bad, options, other)
-    beside.update(batch_seconds=batch_seconds, skip_bad=skip_bad, progress=tell(1))
-    return with_floors(diagnosis, beside.compute())
+    usable = observation.corpus.subset(observation.seen)
+    return examine(
+        diagnosis,
+        further,
+        ready,
+        usable,
+        seed,
+        passes=passes,
+        batch_seconds=batch_seconds,
+        tell=tell,
+        progress=progress,
+    )
+
+
+def _check_used(options: Options, other: SpeechModel | None, measures: Collection[str]) -> None:
+    """Refuses options that no measure reads, lest one seem to have had an effect.
+
+    Raises:
+        MeasureError: there is such an option.
+    """
+    idle = [
+        f"the table {name!r}"
+        for name in options.tables
+        if not any(m.endswith(f"cca-{name}") or m == f"r2-{name}" for m in measures)
+    ]
+    if options.word_pairs and "word-similarity" not in measures:
+        idle.append("the word pairs")
+    if options.sentence_pairs and "sentence-similarity" not in measures:
+        idle.append("the sentence pairs")
+    if other is not None and not any(m.endswith("-inter") for m in measures):
+        idle.append(f"the other model {other.name!r}")
+    if idle:
+        raise MeasureError(
+            f"No measure that was asked for reads {idle[0]}", "Leave it out, or name a measure that does."
+        )
 
 
 def _table(given: WordTable | str | Path, words: Collection[str]) -> WordTable:

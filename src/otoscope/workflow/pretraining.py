@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import transformers
 from torch import nn
 
 from otoscope.errors import TrainingError
@@ -25,10 +24,12 @@ from otoscope.training.loop import Report
 from otoscope.training.objective import Objective
 from otoscope.training.outcome import TrainingOutcome
 from otoscope.training.prediction import MaskedPrediction
+from otoscope.training.reconstruction import RUN, MaskedReconstruction
+from otoscope.training.reconstruction import SHARE as HIDDEN
 from otoscope.training.settings import TrainingSettings
 from otoscope.workflow.training_speech import run_training, training_speech
 
-OBJECTIVES = ("contrastive", "clusters")
+OBJECTIVES = ("contrastive", "clusters", "reconstruction")
 
 
 @without_bars()
@@ -41,8 +42,10 @@ def pretrain(
     size: Size | None = None,
     settings: TrainingSettings | None = None,
     augmentation: Augmentation | None = None,
-    mask: float = SHARE,
-    mask_span: int = SPAN,
+    mask: float | None = None,
+    mask_span: int | None = None,
+    mask_run: int | None = None,
+    filling: str | None = None,
     clusters: int = 100,
     targets: str = "mfcc",
     dev: Corpus | str | Path | None = None,
@@ -54,16 +57,21 @@ def pretrain(
     """Trains a model on speech alone.
 
     Args:
-        model: "wav2vec2", "hubert" or "wavlm" for a new small model, or a folder or Hub name (OWNER/NAME) of one to go
-            on from.
+        model: "wav2vec2", "hubert", "wavlm" or "mockingjay" for a new small model, or a folder or Hub name (OWNER/NAME)
+            of one to go on from.
         corpus: a corpus, a path, or "embedded:train".
         output: folder for the result, see `otoscope.training.loop.train`.
-        objective: "contrastive" (wav2vec 2.0) or "clusters" (HuBERT, WavLM); by default what the family was made for.
+        objective: "contrastive" (wav2vec 2.0), "clusters" (HuBERT, WavLM) or "reconstruction" (Mockingjay); by default
+            what the family was made for.
         size: of a new model.
         settings: steps, rates, seed and the like.
         augmentation: what is done to the speech that the model hears.
-        mask: share of frames under masks if these did not overlap.
-        mask_span: frames a mask; shorter ones are easier to fill, and a small model learns sooner.
+        mask: share of frames under masks if these did not overlap; by default 0.65, and 0.15 for the objective
+            "reconstruction".
+        mask_span: frames a mask (10); shorter ones are easier to fill, and a small model learns sooner.
+        mask_run: stacked frames a mask (3), C_num, for the objective "reconstruction", which has no spans.
+        filling: what stands in masked frames for the objective "reconstruction": "mixed" (the default) or "zero"; see
+            `MaskedReconstruction`.
         clusters: how many clusters, for the objective "clusters".
         targets: what is clustered: "mfcc", or "FOLDER:STREAM" for a stream of an earlier model, such as
             "hubert:layer.5".
@@ -85,20 +93,45 @@ def pretrain(
     check_folder(folder, resume)
     kind = objective
     if kind is None and _is_new(model):
-        kind = "contrastive" if str(model) == "wav2vec2" else "clusters"
+        kind = {"wav2vec2": "contrastive", "mockingjay": "reconstruction"}.get(str(model), "clusters")
     if kind is not None and kind not in OBJECTIVES:
         raise TrainingError(f"There is no objective {kind!r}", f"Choose one of {', '.join(OBJECTIVES)}.")
     source, speech_model = _start(model, size, kind, settings.seed)
-    kind = kind or ("contrastive" if hasattr(source, "quantizer") else "clusters")
+    kind = kind or _made_for(source) or "clusters"
+    _refuse_ignored(kind, {"mask_span": mask_span}, {"mask_run": mask_run, "filling": filling})
     frontend = speech_model.frontend
     speech = training_speech(corpus, dev, hold_out, settings.seed, skip_bad, frontend, augmentation.speed[1])
     made: Objective
-    if kind == "contrastive":
-        made = Contrastive(source, frontend, mask, mask_span, augmentation)
+    share = mask if mask is not None else HIDDEN if kind == "reconstruction" else SHARE
+    span = SPAN if mask_span is None else mask_span
+    if kind == "reconstruction":
+        run = RUN if mask_run is None else mask_run
+        made = MaskedReconstruction(source, frontend, share, run, filling or "mixed", augmentation)
+    elif kind == "contrastive":
+        made = Contrastive(source, frontend, share, span, augmentation)
     else:
         head, fitted, labels = _targets(speech_model, speech.train, speech.held, clusters, targets, settings.seed)
-        made = MaskedPrediction(source, head, frontend, fitted, labels, mask, mask_span, augmentation)
+        made = MaskedPrediction(source, head, frontend, fitted, labels, share, span, augmentation)
     return run_training(made, speech, settings, folder, resume, report)
+
+
+def _made_for(source: nn.Module) -> str | None:
+    """The objective that a model's head was made for, None where it has none."""
+    parts = {"quantizer": "contrastive", "reconstruction_head": "reconstruction"}
+    return next((kind for part, kind in parts.items() if hasattr(source, part)), None)
+
+
+def _refuse_ignored(kind: str, of_spans: Mapping[str, object], of_runs: Mapping[str, object]) -> None:
+    """Refuses options that the objective has no use for.
+
+    Raises:
+        TrainingError: one is given.
+    """
+    ignored = of_spans if kind == "reconstruction" else of_runs
+    for name, value in ignored.items():
+        if value is not None:
+            instead = " and ".join(of_runs if kind == "reconstruction" else of_spans)
+            raise TrainingError(f"The objective {kind} has no {name}", f"Leave it out; it has {instead}.")
 
 
 def _is_new(model: str | Path) -> bool:
@@ -112,17 +145,22 @@ def _start(model: str | Path, size: Size | None, kind: str | None, seed: int) ->
         config = make_config(str(model), size or Size())
         if kind == "contrastive" and not hasattr(config, "num_codevectors_per_group"):
             raise TrainingError(f"A new {model} has no quantiser", "Choose the objective clusters, or a new wav2vec2.")
-        name = family_of(config.model_type).bare
-        if kind == "contrastive":
+        if (kind == "reconstruction") != (config.model_type == "mockingjay"):
+            raise TrainingError(
+                f"A new {model} is not trained by the objective {kind}",
+                "The objective reconstruction is that of a mockingjay; leave --objective out.",
+            )
+        family = family_of(config.model_type)
+        name = family.bare
+        if kind != "clusters":
             name = name.removesuffix("Model") + "ForPreTraining"
-        source = seeded(seed, lambda: getattr(transformers, name)(config))
+        source = seeded(seed, lambda: family.model_class(name)(config))
         return source, load(source, name=str(model))
     if size is not None:
         raise TrainingError(f"{model} has its size already", f"Sizes are for new models: {', '.join(FAMILIES)}.")
     ready = load(model)
-    with_quantiser = hasattr(ready.source, "quantizer")
-    source = ready.source if kind == "contrastive" or (kind is None and with_quantiser) else None
-    return source if source is not None else ready.family.encoder(ready.source), ready
+    whole = (kind or _made_for(ready.source)) in ("contrastive", "reconstruction")
+    return ready.source if whole else ready.family.encoder(ready.source), ready
 
 
 def _targets(

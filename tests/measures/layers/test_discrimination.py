@@ -113,7 +113,10 @@ def test_a_layer_that_holds_the_words_tells_them_apart():
     for row in result.rows:
         assert row.measure == "awd"
         assert row.ceiling == 1
-        assert 0 <= row.low <= row.value <= row.high <= 1
+        if row.stream == "layer.2":
+            assert row.low is row.high is None, "all speakers are without a mistake: nothing is known of the spread"
+        else:
+            assert 0 <= row.low <= row.value <= row.high <= 1
         assert row.floor == pytest.approx(0.25, abs=0.05)
         assert row.n == result.notes["segments"] == 80
     for which in ("", "-within", "-across"):
@@ -179,8 +182,26 @@ def test_without_a_word_twice_there_is_no_number():
     part.prepare(ANATOMY, corpus(), seed=0)
     first = next(one for one in part.segments if sum(x.utterance == one.utterance for x in part.segments) == 1)
     part.update(capture((first.utterance,), "word"))
-    with pytest.raises(MeasureError, match="seen no word twice"):
+    with pytest.raises(MeasureError, match="seen fewer than 10 pairs of one word"):
         part.compute()
+
+
+def test_few_pairs_of_one_word_have_a_steady_floor():
+    """The mean of many permutations; a target with fewer than ten such pairs has no rows."""
+    result = passed(WordDiscrimination(per_label=4)).compute()
+    told = result.notes["pairs_of_one_word"]
+    assert all(count >= 10 for count in told.values())
+    assert {row.target for row in result.rows} == set(told)
+    assert set(told) | set(result.notes["too_few_pairs_of_one_word"]) == {"pooled", "pooled-within", "pooled-across"}
+    measure = passed(WordDiscrimination(per_label=4))
+    labels = np.unique([one.label for one in measure.seen_segments()], return_inverse=True)[1]
+    same = int((labels[:, None] == labels).sum() - len(labels)) // 2
+    draws = min(20, -(-1000 // same))
+    assert draws > 1
+    x = measure.vectors("final_norm")
+    expected = np.mean([average_precision(x, measure.permuted(labels, str(k) if k else "")) for k in range(draws)])
+    found = next(row for row in measure.compute().rows if (row.stream, row.target) == ("final_norm", "pooled"))
+    assert found.floor == pytest.approx(expected, abs=1e-12)
 
 
 def test_half_precision_of_either_kind_is_ranked():

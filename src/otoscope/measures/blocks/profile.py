@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from otoscope.errors import MeasureError, StateError
+from otoscope.measures.heads.head_measure import sums_of
 from otoscope.measures.heads.maps import checked_maps
 from otoscope.measures.measure import Measure, Result, Row
 from otoscope.models.reductions import OffsetMean
@@ -22,48 +23,48 @@ REACH = 50
 """Offsets from -REACH to REACH frames have a bin each; all beyond share a bin on either side."""
 
 
-def relative_profile(maps: Any, reach: int = REACH) -> Any:
+def relative_profile(attention: Any, radius: int = REACH) -> Any:
     """Mean attention at each key-minus-query offset; the definition is otoscope's own.
 
-        mu(d) = 1/T sum_q A[q, q + d]        for |d| <= reach, tails summed
+        mu(d) = 1/T sum_q A[q, q + d]        for |d| <= radius, tails summed
 
     Args:
-        maps: (..., T, T), torch or numpy; rows are queries and sum to one.
-        reach: largest offset with a bin of its own.
+        attention: (..., T, T), torch or numpy; rows are queries and sum to one.
+        radius: largest offset with a bin of its own.
 
     Returns:
-        (..., 2 * reach + 3): all below -reach, -reach ... reach, all above reach; sums to one.
+        (..., 2 * radius + 3): all below -radius, -radius ... radius, all above radius; sums to one.
 
     Raises:
-        MeasureError: another shape, rows that do not sum to one, or a negative reach.
+        MeasureError: another shape, rows that do not sum to one, or a negative radius.
     """
-    xp, maps = checked_maps(maps)
-    if reach < 0:
+    xp, maps = checked_maps(attention)
+    if radius < 0:
         raise MeasureError(
-            f"A reach of {reach} frames", "Give the largest offset that has a bin of its own, 0 or more."
+            f"A radius of {radius} frames", "Give the largest offset that has a bin of its own, 0 or more."
         )
     frames = maps.shape[-1]
     mass = [xp.linalg.trace(maps, offset=d) / frames for d in range(1 - frames, frames)]
-    near = min(reach, frames - 1)
+    near = min(radius, frames - 1)
     bins = {d: mass[frames - 1 + d] for d in range(-near, near + 1)}
     zero = xp.zeros_like(mass[0])
     below, above = sum(mass[: frames - 1 - near], zero), sum(mass[frames + near :], zero)
-    return xp.stack([below, *(bins.get(d, zero) for d in range(-reach, reach + 1)), above], axis=-1)
+    return xp.stack([below, *(bins.get(d, zero) for d in range(-radius, radius + 1)), above], axis=-1)
 
 
-def uniform_profile(frames: int, reach: int = REACH) -> np.ndarray:
+def uniform_profile(frames: int, radius: int = REACH) -> np.ndarray:
     """The profile of uniform attention over `frames` frames, (T - |d|) / T^2, binned likewise."""
     d = np.arange(1 - frames, frames)
-    return _binned((frames - np.abs(d)) / frames**2, reach)
+    return _binned((frames - np.abs(d)) / frames**2, radius)
 
 
-def _binned(offsets: np.ndarray, reach: int) -> np.ndarray:
-    """From (..., 2 T - 1) to (..., 2 reach + 3)."""
+def _binned(offsets: np.ndarray, radius: int) -> np.ndarray:
+    """From (..., 2 T - 1) to (..., 2 radius + 3)."""
     frames = (offsets.shape[-1] + 1) // 2
-    out = np.zeros((*offsets.shape[:-1], 2 * reach + 3))
-    near = min(reach, frames - 1)
+    out = np.zeros((*offsets.shape[:-1], 2 * radius + 3))
+    near = min(radius, frames - 1)
     centre = frames - 1
-    out[..., reach + 1 - near : reach + 2 + near] = offsets[..., centre - near : centre + near + 1]
+    out[..., radius + 1 - near : radius + 2 + near] = offsets[..., centre - near : centre + near + 1]
     out[..., 0] = offsets[..., : centre - near].sum(-1)
     out[..., -1] = offsets[..., centre + near + 1 :].sum(-1)
     return out
@@ -90,9 +91,9 @@ class RelativeProfile(Measure):
     def update(self, capture: Capture) -> None:
         """See `Measure`."""
         for k, utterance in enumerate(capture.utterances):
-            layers = [capture.attention[layer][k]["offset-mean"] for layer in sorted(capture.attention)]
             # Heads are averaged first: the map of a block is the mean of its heads' maps.
-            offsets = torch.stack([found.mean(0) for found in layers]).cpu().numpy()
+            means = [found["offset-mean"].mean(0) for found in sums_of(capture, k, self)]
+            offsets = torch.stack(means).cpu().numpy()
             group = self.group_of[utterance.id]
             self.mean.update(group, _binned(offsets, REACH))
             self.uniform.update(group, uniform_profile((offsets.shape[-1] + 1) // 2))

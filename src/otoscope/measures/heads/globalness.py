@@ -10,13 +10,13 @@ from otoscope.measures.heads.maps import checked_maps, entropy
 from otoscope.models.reductions import ColumnMean, RowEntropy
 
 
-def globalness(maps: Any) -> Any:
+def globalness(attention: Any) -> Any:
     """Mean entropy of the rows of attention maps (Yang, Liu and Lee 2020, eq. 1).
 
         G = 1/T sum_q H(A[q])
 
     Args:
-        maps: (..., T, T), torch or numpy; rows are queries and sum to one.
+        attention: (..., T, T), torch or numpy; rows are queries and sum to one.
 
     Returns:
         (...), in nat: 0 where every query attends to one key, ln T where attention is uniform.
@@ -28,7 +28,7 @@ def globalness(maps: Any) -> Any:
     >>> round(float(globalness(np.full((10, 10), 0.1))), 5)
     2.30259
     """
-    xp, maps = checked_maps(maps)
+    xp, maps = checked_maps(attention)
     return xp.mean(entropy(maps, xp), axis=-1)
 
 
@@ -48,7 +48,8 @@ class NormalisedGlobalness(HeadMeasure):
 
     name = "globalness-normalised"
     reductions = (RowEntropy, ColumnMean)
+    fewest_frames = 2
 
     def observe(self, found: dict[str, torch.Tensor]) -> torch.Tensor:
         """See `HeadMeasure`."""
-        return found["row-entropy"] / math.log(found["column-mean"].shape[-1])
+        return found["row-entropy"] / math.log(self.frames(found))

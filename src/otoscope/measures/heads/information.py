@@ -10,13 +10,13 @@ from otoscope.measures.heads.verticality import Verticality, verticality
 from otoscope.models.reductions import ColumnMean, RowEntropy
 
 
-def head_information(maps: Any) -> Any:
+def head_information(attention: Any) -> Any:
     """Mutual information of query and key position of attention maps; the definition is otoscope's own.
 
         I = -(G + V) = H(1/T sum_q A[q]) - 1/T sum_q H(A[q])
 
     Args:
-        maps: (..., T, T), torch or numpy; rows are queries and sum to one.
+        attention: (..., T, T), torch or numpy; rows are queries and sum to one.
 
     Returns:
         (...), in nat: 0 where all rows are alike, ln T where each query attends to a key of its own.
@@ -28,7 +28,7 @@ def head_information(maps: Any) -> Any:
     >>> round(float(head_information(np.eye(10))), 5)
     2.30259
     """
-    return -(globalness(maps) + verticality(maps))
+    return -(globalness(attention) + verticality(attention))
 
 
 class HeadInformation(HeadMeasure):

@@ -10,13 +10,13 @@ from otoscope.measures.heads.maps import checked_maps, entropy
 from otoscope.models.reductions import ColumnMean
 
 
-def verticality(maps: Any) -> Any:
+def verticality(attention: Any) -> Any:
     """Negative entropy of the mean row of attention maps (Yang, Liu and Lee 2020, eq. 2).
 
         V = -H(1/T sum_q A[q])
 
     Args:
-        maps: (..., T, T), torch or numpy; rows are queries and sum to one.
+        attention: (..., T, T), torch or numpy; rows are queries and sum to one.
 
     Returns:
         (...), in nat: 0 where all queries attend to one and the same key, -ln T where keys are used evenly.
@@ -28,7 +28,7 @@ def verticality(maps: Any) -> Any:
     >>> round(float(verticality(np.eye(10))), 5)
     -2.30259
     """
-    xp, maps = checked_maps(maps)
+    xp, maps = checked_maps(attention)
     return -entropy(xp.mean(maps, axis=-2), xp)
 
 
@@ -48,7 +48,8 @@ class NormalisedVerticality(Verticality):
     """Verticality over its extent, V / ln T, which does not grow with the length of utterances."""
 
     name = "verticality-normalised"
+    fewest_frames = 2
 
     def observe(self, found: dict[str, torch.Tensor]) -> torch.Tensor:
         """See `HeadMeasure`."""
-        return super().observe(found) / math.log(found["column-mean"].shape[-1])
+        return super().observe(found) / math.log(self.frames(found))

@@ -349,6 +349,8 @@ class PhoneABX(RowsMeasure):
             without = np.array([triples.error(wrong, left_out) for left_out in touching])
             defined = np.isfinite(without)
             low, high = jackknife(value, np.where(defined, without, 0.0), np.where(defined, sizes, 0.0))
+            if low == high:  # as where there is no error at all: what does not vary tells nothing of its spread
+                low = high = np.asarray(np.nan)
             floor = np.mean(
                 [t.error(_wrong(d[a], d[b])) for t, a, b in zip(permuted, of_floors[::2], of_floors[1::2], strict=True)]
             )

@@ -147,6 +147,12 @@ class CCA(SourcedMeasure):
         self._codes: Float[np.ndarray, "k t"] | None = None
         if self._table is not None:
             self._codes = _vectors(self._table, labels.labels)
+            if np.ptp(self._codes, axis=0).max() == 0:
+                raise MeasureError(
+                    f"{self.name}: the table gives all {len(labels.labels)} words of corpus {corpus.name} that are frequent "
+                    "enough the same vector",
+                    "Give a table that tells them apart, or leave out the measure.",
+                )
         return SegmentSource(anatomy, labels, folds, self._span if tier == "word" else _SPANS[tier])
 
     def compute(self) -> Result:
@@ -172,7 +178,10 @@ class CCA(SourcedMeasure):
                     f"{self.name} has rows in {len(usable)} folds; it needs rows in two to train and to test",
                     "Give more speech, better of three speakers or more.",
                 )
-            found = self._fold_scores(source, stream, usable)
+            try:
+                found = self._fold_scores(source, stream, usable)
+            except MeasureError as error:
+                raise MeasureError(f"{self.name} of stream {stream}: {error.problem}", error.cure) from error
             scores[place, usable], ridges[place, usable] = found.scores[self.statistic], found.ridges
             rows.append(self._row(stream, found, int(source.rows(stream).sum())))
             if rows[-1].value is None:

@@ -26,6 +26,14 @@ MOST_ROWS = 20_000
 DIGITS = 12
 """Cosines that agree to so many digits tie; a matrix product rounds equal rows differently."""
 
+FEWEST_SAME = 10
+"""Pairs of one word that a score is taken over at least."""
+
+ENOUGH_SAME = 1000
+"""Pairs of one word of the floor's permutations together, or one permutation that has more."""
+
+MOST_DRAWS = 20
+
 SPEAKERS = ("", "-within", "-across")
 """All pairs; those of one speaker; those of two."""
 
@@ -97,12 +105,14 @@ class Ranking:
         without: the same with one group of rows left out at a time, shape (g,).
         share: pairs of one label out of all.
         pairs: how many pairs there are.
+        same: how many of them are of one label.
     """
 
     value: float
     without: np.ndarray
     share: float
     pairs: int
+    same: int
 
 
 def ranked(
@@ -133,7 +143,7 @@ def ranked(
     hits[1:], misses[1:] = hits[0] - hits[1:], misses[0] - misses[1:]
     found = _precision(hits, misses)
     pairs = int(hits[0].sum() + misses[0].sum())
-    return Ranking(float(found[0]), found[1:], len(scores) / pairs if pairs else float("nan"), pairs)
+    return Ranking(float(found[0]), found[1:], len(scores) / pairs if pairs else float("nan"), pairs, len(scores))
 
 
 def _by_group(bins: np.ndarray, a: np.ndarray, b: np.ndarray, count: int, width: int) -> np.ndarray:
@@ -156,9 +166,10 @@ class WordDiscrimination(RowsMeasure):
     """Average precision of telling same words from different ones, by the cosine of mean-pooled words.
 
     Over all unordered pairs of a sample of spoken words; nothing is trained. Three rows a stream: target "pooled" for
-    all pairs, "pooled-within" for pairs of one speaker, "pooled-across" for pairs of two. A target without a pair of one
-    word has no rows and is named in the notes. The floor is the same with the labels permuted, which on the average is
-    the share of pairs of one word; the ceiling is 1. The interval is a jackknife over speakers.
+    all pairs, "pooled-within" for pairs of one speaker, "pooled-across" for pairs of two. A target with fewer than ten
+    pairs of one word has no rows and is named in the notes, which also count such pairs. The floor is the same with the
+    labels permuted, the mean of so many draws that they have some thousand pairs of one word together; the ceiling is 1.
+    The interval is a jackknife over speakers; there is none where all speakers give the same.
 
     Words are the most frequent ones of the corpus, function words among them, of any length; so scores lie below those
     of samples that hold long words only.
@@ -209,25 +220,28 @@ class WordDiscrimination(RowsMeasure):
         """Three rows a stream."""
         segments = self.seen_segments()
         words, labels = np.unique([one.label for one in segments], return_inverse=True)
-        permuted, groups = self.permuted(labels), self.groups(segments)
+        groups = self.groups(segments)
         names = sorted({one.speaker for one in segments if one.speaker is not None})
         speakers = np.array([-1 if one.speaker is None else names.index(one.speaker) for one in segments])
         sizes = np.bincount(groups).astype(np.float64)
         rows: list[Row] = []
         pairs: dict[str, int] = {}
+        same: dict[str, int] = {}
         shares: dict[str, float] = {}
         for stream in self.streams:
             everything = self.chunks(stream)
             for which in SPEAKERS:
                 target = self.target + which
                 found = ranked(_chosen(everything, speakers, which), labels, groups)
-                if np.isnan(found.value):
+                if found.same < FEWEST_SAME:
                     continue
-                floor = ranked(_chosen(everything, speakers, which), permuted).value
+                floor = self._floor(_chosen(everything, speakers, which), labels, found.same)
                 # A group that has all the pairs of one word leaves nothing to be ranked without it.
                 defined = np.isfinite(found.without)
                 low, high = jackknife(found.value, np.where(defined, found.without, 0.0), np.where(defined, sizes, 0.0))
-                pairs[target], shares[target] = found.pairs, found.share
+                if low == high:  # as where every pair is in order: what does not vary tells nothing of its spread
+                    low = high = np.asarray(np.nan)
+                pairs[target], shares[target], same[target] = found.pairs, found.share, found.same
                 rows.append(
                     Row(
                         self.name, stream, layer_of(stream), target=target, value=found.value,
@@ -238,16 +252,23 @@ class WordDiscrimination(RowsMeasure):
                 )  # fmt: skip
         if not rows:
             raise MeasureError(
-                f"{self.name} has seen no word twice in corpus {self.corpus_name}",
-                "Pass the whole corpus through the model.",
+                f"{self.name} has seen fewer than {FEWEST_SAME} pairs of one word in corpus {self.corpus_name}",
+                "Pass the whole corpus through the model, or give more speech.",
             )
         notes = {
             "words": len(words),
             "pairs": pairs,
+            "pairs_of_one_word": same,
             "share_of_same": shares,
-            "without_pairs_of_one_word": [self.target + w for w in SPEAKERS if self.target + w not in pairs],
+            "too_few_pairs_of_one_word": [self.target + w for w in SPEAKERS if self.target + w not in pairs],
         }
         return Result(rows, {}, notes)
+
+    def _floor(self, chunks: Callable[[], Iterable[Chunk]], labels: np.ndarray, same: int) -> float:
+        """Mean score of permuted labels."""
+        draws = min(MOST_DRAWS, -(-ENOUGH_SAME // same))
+        found = [ranked(chunks, self.permuted(labels, str(k) if k else "")).value for k in range(draws)]
+        return float(np.nanmean(found)) if np.isfinite(found).any() else float("nan")
 
 
 class AlignedWordDiscrimination(WordDiscrimination):

@@ -206,12 +206,12 @@ class FrameSource(Source):
 def matched_stream(stream: str, anatomy: Anatomy, other: Anatomy) -> str:
     """The stream of the same relative depth in another model.
 
-    Layers go by l / L, rounded to the nearest; the input to the input, the final norm to the final norm or, where there
-    is none, the last layer.
+    Layers go by l / L, rounded to the nearest (a half up); the input to the input, the final norm to the final norm or,
+    where there is none, the last layer.
     """
     if stream == INPUT or (stream == "final_norm" and stream in other.streams):
         return stream
     if stream == "final_norm":
         return f"layer.{other.n_layers}"
     depth = int(stream.removeprefix("layer.")) / anatomy.n_layers
-    return f"layer.{max(1, round(depth * other.n_layers))}"
+    return f"layer.{max(1, int(depth * other.n_layers + 0.5))}"

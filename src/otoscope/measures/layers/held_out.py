@@ -11,6 +11,7 @@ from otoscope.measures.layers.correlation import Directions, weighted
 from otoscope.measures.layers.geometry import ridge_r2
 from otoscope.measures.layers.pasad import pasad_score
 from otoscope.measures.layers.ridge import RidgePath, View, held_out, truncated
+from otoscope.measures.layers.views import is_constant
 from otoscope.statistics import Scatter
 
 STATISTICS = ("pwcca", "mean", "svcca", "pasad", "r2")
@@ -155,8 +156,11 @@ def grid_scores(
         statistic: "pasad", whose narrower view weighs and whose `ridges` are the stream's eps; or "r2".
         ridges: to choose from for "r2".
 
+    Returns:
+        Scores in the order of `folds`; NaN where the stream is constant.
+
     Raises:
-        MeasureError: a view is constant, or a fold has too few rows for the released code's score.
+        MeasureError: the target is constant, or a fold has too few rows for the released code's score.
     """
     k = len(folds)
     pairs = [(a, b) for a in EPSILONS for b in EPSILONS]
@@ -174,6 +178,8 @@ def grid_scores(
         train, permuted = pooled([f for j, f in enumerate(folds) if j not in (i, _dev(i, k))])
         test, test_permuted = single[i]
         shares.append(test.n / train.n)
+        if is_constant(train.sxx, train.mean_x, train.n):
+            continue
         best = len(grid) // 2 if k == 2 else int(np.argmax(on(train, single[_dev(i, k)][0], range(len(grid)))))
         scores[i], floors[i], chosen[i] = on(train, test, [best])[0], on(permuted, test_permuted, [best])[0], grid[best]
     return FoldScores({statistic: scores}, {statistic: floors}, chosen, float(np.mean(shares)))

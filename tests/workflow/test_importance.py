@@ -1,0 +1,157 @@
+"""The examination of importance as a whole: what it gives, what it skips, and that it says so."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from otoscope.diagnosis.result import Diagnosis, table_of
+from otoscope.errors import MeasureError, ModelError
+from otoscope.interventions.head_values import kept_longest, metrics_of_heads, orders_of
+from otoscope.interventions.orders import values_of
+from otoscope.measures.heads.diagonality import diagonality
+from otoscope.models.loading import load
+from otoscope.models.reductions import WholeMap
+from otoscope.reporting.importance import importance_panel
+from otoscope.reporting.values import rows_by_measure
+from otoscope.speech.corpus import Corpus
+from otoscope.surgery import CutHeads, apply
+from otoscope.training.probes import task
+from otoscope.workflow.diagnosing import diagnose
+from otoscope.workflow.importance import examine_importance
+from tests.models.small import CASES
+from tests.training.probe_material import corpus_of
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    case = next(case for case in CASES if case.name == "wavlm-group")
+    return load(case.write(tmp_path_factory.mktemp("model")))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_probes():
+    """Probes that learn for a moment: what they read is not looked at here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(task, "fit_readouts", partial(quickly, task.fit_readouts))
+        yield
+
+
+def quickly(fit, *given, **settings):
+    return fit(*given, **settings | {"steps": 10, "batch": 32})
+
+
+@pytest.fixture(scope="module")
+def examined(model):
+    lines = []
+    found = examine_importance(
+        model, corpus_of(speakers=3, each=2, frames=20), tasks=("phone", "speaker", "speaker-utterance"), steps=2,
+        radii=(25, 1), forms=("literal",), randoms=1, tell=lines.append,
+    )  # fmt: skip
+    return found, lines
+
+
+def test_heads_are_ranked_removed_and_judged(examined):
+    found, lines = examined
+    measures = {row.measure for row in found.result.rows}
+    assert {
+        "importance-loo", "importance-l1", "agreement-kendall", "agreement-spearman", "pruning-phone",
+        "pruning-speaker-frozen-change", "span-phone", "pruning-verdict", "pruning-verdict-frozen", "sign-test",
+    } <= measures  # fmt: skip
+    names = [order.name for order in found.orders]
+    assert names == [
+        "globalness", "verticality", "diagonality", "max-weight", "confidence", "importance-l1", "loo-probe-phone",
+        "random-0",
+    ]  # fmt: skip
+    assert all(len(set(order.heads)) == 12 for order in found.orders)
+    assert [sign.number for sign in found.signs] == ["i", "ii", "iii", "iv"]
+    assert any("variants of the model" in line for line in lines)
+    assert any("Leaving out each of 12 heads" in line for line in lines)
+
+
+def test_what_a_model_without_a_head_has_no_loss_for_is_skipped_and_named(examined):
+    found, _ = examined
+    skipped = {one["measure"]: one["reason"] for one in found.skipped}
+    assert list(skipped) == ["importance-gradient"]
+    assert "has no head" in skipped["importance-gradient"]
+
+
+def test_all_of_it_stands_in_the_report(examined):
+    found, _ = examined
+    rows = rows_by_measure(table_of(found.result.rows))
+    panel = importance_panel(rows, found.result.notes)
+    assert panel.wall.choices == ["without the head: probe-phone", "l1"]
+    assert len(panel.verdicts) == 2
+    assert len(panel.signs) == 4
+    assert [title for title, _ in panel.curves] == [
+        f"{kind}: the {what}"
+        for kind in ("Heads removed", "Spans limited")
+        for what in ("phone of a frame", "speaker of a frame", "speaker of an utterance")
+    ]
+    assert len({figure.id for figure in panel.figures}) == len(panel.figures) == 2 + 12
+
+
+def test_it_joins_a_diagnosis_and_is_saved_with_it(examined, model, tmp_path):
+    found, _ = examined
+    before = diagnose(model, corpus_of(speakers=3, each=2, frames=20), "globalness")
+    joined = found.joined(before)
+    again = Diagnosis.load(joined.save(tmp_path / "out"))
+    assert again.table.height == before.table.height + len(found.result.rows)
+    assert again.measure("pruning-verdict").height == 1
+    assert again.provenance["skipped"][-1]["measure"] == "importance-gradient"
+    assert again.provenance["measures"][:1] == ["globalness"]
+    assert again.provenance["notes"]["sign-test"]["i"]["outcome"] in ("pass", "fail", "undecided")
+    assert again.provenance["notes"]["importance-loo on probe-phone"]["units"] == "heads"
+
+
+def test_a_run_goes_on_from_its_folder(model, tmp_path):
+    corpus = corpus_of(speakers=3, each=2, frames=20)
+    settings = dict(tasks=("phone",), steps=1, radii=(), randoms=1, store=tmp_path)
+    one, again = (examine_importance(model, corpus, **settings) for _ in range(2))
+    assert {path.name for path in tmp_path.iterdir()} == {"loo-probe-phone", "probes"}
+    assert again.result.rows == one.result.rows
+
+
+def test_without_phones_the_speakers_are_left(model):
+    corpus = corpus_of(speakers=3, each=2, frames=20)
+    bare = Corpus.from_arrays([u.read() for u in corpus], speakers=[u.speaker for u in corpus])
+    found = examine_importance(
+        model, bare, tasks=("phone", "speaker-utterance"), steps=1, radii=(1,), forms=("literal",), randoms=1
+    )
+    skipped = [one["measure"] for one in found.skipped]
+    assert skipped == ["pruning-phone", "importance-gradient", "pruning-verdict", "pruning-verdict"]
+    assert {name for _, name, _ in found.curves.points} == {"speaker-utterance"}
+    assert {sign.outcome for sign in found.signs} == {"undecided"}
+
+
+def test_too_little_speech_or_too_few_heads_are_refused(model):
+    corpus = corpus_of(speakers=2, each=2, frames=20)
+    with pytest.raises(MeasureError, match="probes need two"):
+        examine_importance(model, corpus, seconds=0.1)
+    cut = apply(model, [CutHeads("layer.2"), CutHeads("layer.3"), CutHeads("layer.1.head.0,1")])
+    with pytest.raises(ModelError, match="2 heads, which cannot be ranked"):
+        examine_importance(cut, corpus)
+
+
+def test_metrics_of_heads_are_those_of_whole_maps(model):
+    corpus = corpus_of(speakers=2, each=2, frames=20)
+    rows = metrics_of_heads(model, corpus).rows
+    capture = model.capture(corpus.utterances, [u.read() for u in corpus], (), [WholeMap])
+    maps = [one[WholeMap.name].numpy() for one in capture.attention[2]]
+    wanted = np.mean([diagonality(one) for one in maps], axis=0)
+    found = values_of(rows, "diagonality")
+    np.testing.assert_allclose([found[2, head] for head in range(4)], wanted, rtol=1e-4)
+    sharpest = np.mean([one.max((1, 2)) for one in maps], axis=0)
+    np.testing.assert_allclose([values_of(rows, "max-weight")[2, h] for h in range(4)], sharpest, rtol=1e-4)
+
+
+def test_orders_go_from_high_metrics_and_from_low_importances():
+    values = {
+        "diagonality": {(1, 0): -0.1, (1, 1): -0.3, (1, 2): -0.2},
+        "importance-l1": {(1, 0): 1.0, (1, 1): 3.0, (1, 2): 2.0},
+        "importance-gradient": {(1, 0): 1.0},
+    }
+    orders = orders_of(kept_longest(values), [(1, 0), (1, 1), (1, 2)])
+    assert [order.name for order in orders] == ["diagonality", "importance-l1"]
+    assert [head for _, head in orders[0].heads] == [0, 2, 1]
+    assert [head for _, head in orders[1].heads] == [0, 2, 1]
