@@ -94,3 +94,27 @@ def test_labels_too_rare_to_examine_are_counted():
 
 def test_an_empty_diagnosis_says_nothing():
     assert told([]) == []
+
+
+def test_the_verdict_on_diagonal_heads_is_told_also_where_it_does_not_hold():
+    def verdict(name, value, low, high, label):
+        return Row(
+            name,
+            target="phone",
+            other="5 diagonal against 5 global heads",
+            value=value,
+            low=low,
+            high=high,
+            label=label,
+        )
+
+    rows = [
+        verdict("pruning-verdict", 0.002, -0.001, 0.005, "does not hold"),
+        verdict("pruning-verdict-frozen", -0.084, -0.093, -0.075, "holds"),
+    ]
+    assert told(rows) == [
+        "That removing the most diagonal heads hurts phones more than removing the most global ones: does not hold with "
+        "probes trained anew (+0.2 points, 95 % -0.1 to +0.5); holds with probes left as they were (-8.4 points, 95 % -9.3 "
+        "to -7.5)."
+    ]
+    assert told([verdict("pruning-verdict", 0.0, None, None, "undecided")])[0].endswith("anew (+0.0 points).")

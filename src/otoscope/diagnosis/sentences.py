@@ -25,6 +25,7 @@ def sentences(diagnosis: Diagnosis) -> list[str]:
         *(line for name in _READ if (line := _best_read(diagnosis, name))),
         *_sound(diagnosis),
         *_heads(diagnosis),
+        *_importance(diagnosis),
         *_blocks(diagnosis),
         *_left_out(diagnosis),
     ]
@@ -110,6 +111,17 @@ def _heads(diagnosis: Diagnosis) -> list[str]:
         counts = ", ".join(f"{labels.count(word)} {word}" for word in ("diagonal", "vertical", "global"))
         lines.append(f"Of {len(labels)} heads: {counts} (each by the list in which it ranks highest).")
     return lines
+
+
+def _importance(diagnosis: Diagnosis) -> list[str]:
+    """Whether diagonal heads matter more for phones than global ones, for both kinds of probes in one sentence."""
+    found = []
+    for name, probes in (("pruning-verdict", "trained anew"), ("pruning-verdict-frozen", "left as they were")):
+        for row in diagnosis.measure(name).drop_nulls("value").to_dicts():
+            ends = f", 95 % {100 * row['low']:+.1f} to {100 * row['high']:+.1f}" if row["low"] is not None else ""
+            found.append(f"{row['label']} with probes {probes} ({100 * row['value']:+.1f} points{ends})")
+    claim = "That removing the most diagonal heads hurts phones more than removing the most global ones"
+    return [f"{claim}: {'; '.join(found)}."] if found else []
 
 
 def _blocks(diagnosis: Diagnosis) -> list[str]:
