@@ -7,7 +7,7 @@ from otoscope.errors import CorpusError, MeasureError
 from otoscope.interventions.mixing import context_mixing, mix
 from otoscope.models import load
 from otoscope.speech.corpus import Corpus
-from otoscope.surgery import Gate, ReplaceMap, apply
+from otoscope.surgery import CutHeads, Gate, ReplaceMap, apply
 from tests.diagnosis.small_speech import small_speech
 from tests.models.small import CASES
 
@@ -62,6 +62,18 @@ def test_closed_forms():
     assert values(norm, "mixing-ratio")[1] == 0
     assert values(norm, "own-share")[1] == pytest.approx(1)
     assert values(norm, "distance")[1] == 0
+
+
+@pytest.mark.parametrize("method", ["norm", "attention", "value-zeroing-rollout"])
+def test_a_layer_that_has_lost_all_its_heads_looks_nowhere_but_at_itself(method):
+    """A mean over no heads is no number; it must not get into the table, nor into what later layers are rolled out of."""
+    cut = apply(model(), [CutHeads("layer.2.head.0,1,2,3")])
+    found = context_mixing(cut, small_speech(2), method)
+    assert all(np.isfinite([row.value, row.low, row.high]).all() for row in found.rows)
+    if not method.endswith("rollout"):
+        assert values(found, "own-share")[1] == 1.0
+        assert values(found, "distance")[1] == 0.0
+        assert values(found, "own-share")[2] < 1.0
 
 
 def test_the_order_of_the_corpus_does_not_count_and_the_seed_does():

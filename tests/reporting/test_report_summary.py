@@ -5,6 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
+from otoscope.diagnosis.result import table_of
+from otoscope.measures.measure import Row
 from otoscope.reporting import render_summary
 from tests.reporting.synthetic_diagnosis import SyntheticDiagnosis, frame, synthetic
 
@@ -44,6 +46,26 @@ def test_measures_that_were_skipped_for_one_reason_share_a_line() -> None:
     text = printed(diagnosis)
     assert f"awd, mi-word were skipped: {none}" in text
     assert f"abx-across was skipped: {few}" in text
+
+
+def test_what_has_neither_sentence_nor_table_is_named() -> None:
+    diagnosis = synthetic(2, 2)
+    diagnosis.lines = []
+    names = ["mixing-norm", *(f"made-up-{k}" for k in range(5))]
+    diagnosis.table = table_of([Row(name, stream="layer.1", layer=1, target="distance", value=0.5) for name in names])
+    assert "Taken: mixing-norm, made-up-0, made-up-1, made-up-2 and 2 more." in printed(diagnosis, 200)
+
+
+def test_the_best_head_for_segmentation_is_told() -> None:
+    diagnosis = synthetic(2, 2)
+    place = {"stream": "layer.2", "layer": 2, "head": 1}
+    diagnosis.table = table_of(
+        [
+            Row("head-segmentation", **place, target="r-value", value=0.5),
+            Row("head-segmentation", **place, target="best-head", value=0.5, floor=0.25),
+        ]
+    )
+    assert "Head 2.1 was the best on the validation utterances" in printed(diagnosis, 200)
 
 
 def test_square_brackets_are_no_markup() -> None:

@@ -206,6 +206,20 @@ def test_networks_of_other_folds_do_not_touch_each_other():
     assert not torch.allclose(one(x, 1), other(x, 1))
 
 
+def test_inputs_are_standardised_by_the_rows_that_each_network_was_fitted_on():
+    """Rows that are held out lend a probe neither their mean nor their spread."""
+    draw = torch.Generator().manual_seed(2)
+    x = torch.randn(40, 3, generator=draw) * torch.linspace(1, 5, 40)[:, None] + torch.arange(40.0)[:, None]
+    rows = [torch.arange(25), torch.arange(15, 40)]
+    fitted = fit_readouts(x, torch.arange(40) % 2, rows, 2, steps=3)
+    for fold, own in enumerate(rows):
+        mean, deviation = x[own].mean(0), x[own].std(0, correction=0)
+        (first, bias), (last, offset) = fitted.layers
+        inputs = ((x - mean) / deviation).clamp(-10, 10)
+        wanted = torch.relu(inputs @ first[fold] + bias[fold]) @ last[fold] + offset[fold]
+        torch.testing.assert_close(fitted(x, fold), wanted, rtol=1e-4, atol=1e-4)
+
+
 def test_a_linear_probe_finds_the_slope_of_a_line():
     x = torch.randn(400, 2, generator=torch.Generator().manual_seed(1))
     y = torch.stack([2 * x[:, 0] - x[:, 1], x.sum(1) + 3], dim=1)

@@ -209,3 +209,17 @@ def test_the_demo(tmp_path):
     assert "the most diagonal" in done.stdout
     assert (tmp_path / "report.html").stat().st_size > 1_000_000
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("-m", "heads,importance", "--metrics", "wer,nothing"), "There is no metric 'nothing'"),
+        (("-m", "heads", "--metrics", "wer"), "No measure that was asked for reads --metrics"),
+        (("-m", "mixing-norm", "--store", "kept"), "No measure that was asked for reads --store"),
+    ],
+)
+def test_what_is_wrong_with_many_passes_is_told_before_the_first(options, says):
+    done = otoscope("diagnose", "no-model", "no-speech", *options)
+    assert done.returncode == 2
+    assert says in done.stderr

@@ -7,9 +7,11 @@ import pytest
 
 from otoscope.diagnosis.result import Diagnosis, table_of
 from otoscope.errors import MeasureError, ModelError
+from otoscope.evaluation.catalogue import metric_by_name
 from otoscope.interventions.head_values import kept_longest, metrics_of_heads, orders_of
 from otoscope.interventions.orders import values_of
 from otoscope.measures.heads.diagonality import diagonality
+from otoscope.measures.measure import Result, Row
 from otoscope.models.loading import load
 from otoscope.models.reductions import WholeMap
 from otoscope.reporting.importance import importance_panel
@@ -17,6 +19,7 @@ from otoscope.reporting.values import rows_by_measure
 from otoscope.speech.corpus import Corpus
 from otoscope.surgery import CutHeads, apply
 from otoscope.training.probes import task
+from otoscope.workflow import examining, importance
 from otoscope.workflow.diagnosing import diagnose
 from otoscope.workflow.importance import examine_importance
 from tests.models.small import CASES
@@ -69,11 +72,25 @@ def test_heads_are_ranked_removed_and_judged(examined):
     assert any("Leaving out each of 12 heads" in line for line in lines)
 
 
+@pytest.mark.parametrize(("higher_is_better", "first"), [(True, 1), (False, 0)])
+def test_the_heads_whose_absence_costs_least_go_first(higher_is_better, first):
+    """An accuracy that rises without a head, and an error that falls."""
+    stages = importance._Stages.__new__(importance._Stages)
+    name = "contrastive-accuracy" if higher_is_better else "ctc-loss"
+    rows = [Row("importance-loo", "layer.1", 1, head, name, value=value) for head, value in ((0, -0.2), (1, 0.1))]
+    stages.found = importance.Importance(Result(rows))
+    metric = metric_by_name(name)
+    assert metric.higher_is_better == higher_is_better
+    (order,) = orders_of(stages.turned_losses([metric]), [(1, 0), (1, 1)])
+    assert order.name == f"loo-{name}"
+    assert order.heads[0] == (1, first)
+
+
 def test_what_a_model_without_a_head_has_no_loss_for_is_skipped_and_named(examined):
     found, _ = examined
     skipped = {one["measure"]: one["reason"] for one in found.skipped}
-    assert list(skipped) == ["importance-gradient"]
-    assert "has no head" in skipped["importance-gradient"]
+    assert list(skipped) == ["importance-gradient", "importance-gradient-sum", "importance-attribution"]
+    assert all("has no head" in reason for reason in skipped.values())
 
 
 def test_all_of_it_stands_in_the_report(examined):
@@ -98,7 +115,7 @@ def test_it_joins_a_diagnosis_and_is_saved_with_it(examined, model, tmp_path):
     again = Diagnosis.load(joined.save(tmp_path / "out"))
     assert again.table.height == before.table.height + len(found.result.rows)
     assert again.measure("pruning-verdict").height == 1
-    assert again.provenance["skipped"][-1]["measure"] == "importance-gradient"
+    assert again.provenance["skipped"][-1]["measure"] == "importance-attribution"
     assert again.provenance["measures"][:1] == ["globalness"]
     assert again.provenance["notes"]["sign-test"]["i"]["outcome"] in ("pass", "fail", "undecided")
     assert again.provenance["notes"]["importance-loo on probe-phone"]["units"] == "heads"
@@ -112,14 +129,26 @@ def test_a_run_goes_on_from_its_folder(model, tmp_path):
     assert again.result.rows == one.result.rows
 
 
-def test_without_phones_the_speakers_are_left(model):
+def bare_corpus():
     corpus = corpus_of(speakers=3, each=2, frames=20)
-    bare = Corpus.from_arrays([u.read() for u in corpus], speakers=[u.speaker for u in corpus])
-    found = examine_importance(
-        model, bare, tasks=("phone", "speaker-utterance"), steps=1, radii=(1,), forms=("literal",), randoms=1
+    return Corpus.from_arrays([u.read() for u in corpus], speakers=[u.speaker for u in corpus])
+
+
+@pytest.fixture(scope="module")
+def of_bare(model):
+    return examine_importance(
+        model, bare_corpus(), tasks=("phone", "speaker-utterance"), steps=1, radii=(1,), forms=("literal",), randoms=1
     )
+
+
+def test_without_phones_the_speakers_are_left(of_bare):
+    found = of_bare
     skipped = [one["measure"] for one in found.skipped]
-    assert skipped == ["pruning-phone", "importance-gradient", "pruning-verdict", "pruning-verdict"]
+    assert skipped == [
+        "pruning-phone", "span-phone", "importance-gradient", "importance-gradient-sum", "importance-attribution",
+        "importance-loo", "pruning-verdict", "pruning-verdict-frozen",
+    ]  # fmt: skip
+    assert found.skipped[-1]["reason"].startswith("The model without 12 heads by globalness was not probed for")
     assert {name for _, name, _ in found.curves.points} == {"speaker-utterance"}
     assert {sign.outcome for sign in found.signs} == {"undecided"}
 
@@ -131,6 +160,13 @@ def test_too_little_speech_or_too_few_heads_are_refused(model):
     cut = apply(model, [CutHeads("layer.2"), CutHeads("layer.3"), CutHeads("layer.1.head.0,1")])
     with pytest.raises(ModelError, match="2 heads, which cannot be ranked"):
         examine_importance(cut, corpus)
+
+
+@pytest.mark.parametrize("name", ["importance-loo", "importance-attribution", "span-phone", "pruning-verdict"])
+def test_what_is_asked_for_by_name_and_cannot_be_taken_is_an_error(model, of_bare, monkeypatch, name):
+    monkeypatch.setattr(examining, "examine_importance", lambda *given, **settings: of_bare)
+    with pytest.raises(MeasureError, match=f"^{name}: "):
+        diagnose(model, bare_corpus(), name)
 
 
 def test_metrics_of_heads_are_those_of_whole_maps(model):

@@ -161,10 +161,10 @@ def diagnose(
     from otoscope.models.loading import load
     from otoscope.workflow import diagnose as run
     from otoscope.workflow import read_corpus
-    from otoscope.workflow.examining import Passes
 
     if output is not None:
         Diagnosis.check_place(output)  # before the work, not after it
+    passes = _passes(measures, many_seconds, many_utterances, metrics, store)
     use_threads(threads)
     console = Console(stderr=as_json)
     with progress_bar(console) as progress:
@@ -181,7 +181,7 @@ def diagnose(
             tables=_named(table, "--table", "glove=glove.txt"),
             word_pairs=_named(word_pairs, "--word-pairs", "wordsim=combined.csv"),
             sentence_pairs=sentence_pairs, progress=progress,
-            passes=Passes(many_seconds, many_utterances, metrics.split(",") if metrics else (), store),
+            passes=passes,
             tell=lambda line: console.print(f"[dim]{line}[/dim]", highlight=False),
         )  # fmt: skip
     try:  # saved before it is printed, lest a closed pipe lose it; and printed even where it cannot be saved
@@ -233,6 +233,23 @@ def _named(given: tuple[str, ...], option: str, example: str) -> dict[str, str]:
             )
         found[name] = path
     return found
+
+
+def _passes(measures: str | None, seconds: float, utterances: int, metrics: str | None, store: Path | None) -> Any:
+    """How much is spent on what takes many passes; what is wrong with it is told before the work."""
+    from otoscope.diagnosis.catalogue import choose
+    from otoscope.evaluation.catalogue import metric_by_name
+    from otoscope.workflow.examining import Passes
+
+    named = [name.strip() for name in (metrics or "").split(",") if name.strip()]
+    for name in named:
+        metric_by_name(name)
+    idle = "--metrics" if named else "--store" if store is not None else ""
+    if idle and not any(entry.group == "importance" for entry, _ in choose(measures)):
+        raise MeasureError(
+            f"No measure that was asked for reads {idle}", "Leave it out, or name importance in --measures as well."
+        )
+    return Passes(seconds, utterances, named, store)
 
 
 def _write_report(diagnosis: Any, path: Path) -> Path:

@@ -45,7 +45,8 @@ def group_of(measure: str) -> str:
 
 def along_streams(measure: str) -> bool:
     """Whether a measure gives numbers of streams, rather than of heads or of offsets."""
-    return group_of(measure) not in _NOT_ALONG_STREAMS
+    # Curves over what was changed have names of their own for every metric.
+    return group_of(measure) not in _NOT_ALONG_STREAMS and not measure.startswith(("pruning-", "span-"))
 
 
 def titles(keys: Iterable[Key]) -> dict[Key, str]:

@@ -104,7 +104,7 @@ _PASSES = {
     "importance-loo": ("a head and metric", "the metric's own", "what a metric loses or gains when a head is left out"),
     "importance-gradient": ("a head", "nat a frame", "how much the loss changes with a head's gate, frame by frame"),
     "importance-gradient-sum": ("a head", "nat a frame", "the same, summed over an utterance before its size is taken"),
-    "importance-attribution": ("a head", "share", "the greatest attribution of the output to a weight of a head"),
+    "importance-attribution": ("a head", "nat", "the greatest attribution of the output to a weight of a head"),
     "importance-l1": ("a head", "sum of sizes", "how large a head's weights are"),
     "agreement-kendall": ("two rankings", "Kendall's tau", "how far two rankings of heads agree"),
     "agreement-spearman": ("two rankings", "Spearman's rho", "how far two rankings of heads agree"),

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from otoscope.errors import ResultError
 from otoscope.evaluation.scores import Scores
+from otoscope.interventions.kept import put, same_run, taken
 from otoscope.surgery import Edit
 
 Point = Mapping[tuple[str, str], Scores]
@@ -43,14 +42,10 @@ class KeptPoints:
             name: [scores.ids, scores.numerator.tolist(), scores.denominator.tolist()] for name, scores in whole.items()
         }
         run = hashlib.sha256(json.dumps([seed, told], sort_keys=True).encode()).hexdigest()
-        if (folder / _RUN).exists():
-            if _read(folder / _RUN).get("run") != run:
-                raise ResultError(
-                    f"{folder} holds the scores of other probes: of another model, corpus, seed or set of tasks",
-                    "Name another folder, or remove this one.",
-                )
-        else:
-            self._put(folder / _RUN, {"run": run, "tasks": list(whole), "seed": seed})
+        same_run(
+            folder / _RUN, {"run": run, "tasks": list(whole), "seed": seed},
+            "the scores of other probes: of another model, corpus, seed or set of tasks",
+        )  # fmt: skip
 
     def read(self, edits: Sequence[Edit]) -> Point | None:
         """What a variant's probes scored; None where it was not examined yet.
@@ -61,7 +56,7 @@ class KeptPoints:
         place = self._place(edits)
         if not place.exists():
             return None
-        found = _read(place).get("scores", [])
+        found = taken(place).get("scores", [])
         try:
             point = {
                 (task, mode): replace(self.whole[task], numerator=np.array(values, np.float64))
@@ -80,32 +75,8 @@ class KeptPoints:
             ResultError: the file cannot be written.
         """
         scores = [[task, mode, one.numerator.tolist()] for (task, mode), one in point.items()]
-        self._put(self._place(edits), {"edits": [edit.to_dict() for edit in edits], "scores": scores})
+        put(self._place(edits), {"edits": [edit.to_dict() for edit in edits], "scores": scores})
 
     def _place(self, edits: Sequence[Edit]) -> Path:
         told = json.dumps([edit.to_dict() for edit in edits], sort_keys=True)
         return self.folder / f"{hashlib.sha256(told.encode()).hexdigest()[:24]}.json"
-
-    def _put(self, place: Path, values: Mapping[str, Any]) -> None:
-        unfinished = place.with_name(f".{place.name}.{os.getpid()}.part")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            try:
-                unfinished.write_text(json.dumps(values))
-                unfinished.replace(place)
-            finally:
-                unfinished.unlink(missing_ok=True)
-        except OSError as error:
-            raise ResultError(
-                f"Scores cannot be written to {self.folder}: {error}", "Name a folder that you may write to."
-            ) from error
-
-
-def _read(place: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(place.read_text())
-    except (OSError, ValueError) as error:
-        raise ResultError(f"{place} cannot be read: {error}", "Remove it, and run again.") from error
-    if not isinstance(found, dict):
-        raise ResultError(f"{place} is not what a run wrote", "Remove it, and run again.")
-    return found

@@ -45,6 +45,11 @@ class Variant:
     name: str
     amount: int
 
+    def __str__(self) -> str:
+        if self.kind == "span":
+            return f"The model within {self.amount} frames ({self.name})"
+        return f"The model without {self.amount} heads by {self.name}"
+
 
 def pruning_variants(orders: Sequence[Order], steps: int = STEPS) -> dict[Variant, tuple[Edit, ...]]:
     """Heads removed cumulatively in equal steps, by each of several orders; see `Order`.
@@ -113,7 +118,8 @@ class ProbedCurves:
         found = self.whole.get(task) if variant is None else self.points.get((variant, task, mode))
         if found is None:
             raise MeasureError(
-                f"{variant or 'The whole model'} was not probed for {task!r} ({mode})", "Probe it first."
+                f"{variant or 'The whole model'} was not probed for {task!r} ({mode})",
+                "Give speech that the task finds labels in, and name the task.",
             )
         return found
 

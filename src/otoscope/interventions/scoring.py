@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +17,7 @@ from otoscope.evaluation.references import check_lengths, references_of
 from otoscope.evaluation.scores import Scores
 from otoscope.evaluation.self_supervised import MaskedPredictionLoss
 from otoscope.interventions.engine import BASE, Engine, Part, Progress, Variants, parts_of
+from otoscope.interventions.kept import put, same_run, taken
 from otoscope.models.model import SpeechModel
 from otoscope.models.recogniser import Recogniser, recogniser_of
 from otoscope.speech.corpus import Corpus
@@ -172,53 +171,25 @@ class _Kept:
         }
         self._names = {BASE, *variants}
         self.about = {"run": hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest(), **about}
-        there = self.folder / "run.json"
-        if there.exists():
-            if _read(there).get("run") != self.about["run"]:
-                raise ResultError(
-                    f"{self.folder} holds the results of another run: of another model, corpus, metric or edits",
-                    "Name another folder, or remove this one.",
-                )
-        else:
-            self._put(there, self.about)
+        same_run(
+            self.folder / "run.json",
+            self.about,
+            "the results of another run: of another model, corpus, metric or edits",
+        )
 
     def read(self, k: int, part: Corpus) -> dict[str, _Columns] | None:
         """What part k gave, None where it was not run yet."""
         place = self._place(k)
         if not place.exists():
             return None
-        found = _read(place)
+        found = taken(place)
         if found.keys() != self._names or any(len(one["numerator"]) != len(part) for one in found.values()):
             raise ResultError(f"{place} is not what a run wrote", "Remove it, and run again.")
         return found
 
     def write(self, k: int, found: Mapping[str, _Columns]) -> None:
         """Keeps what part k gave."""
-        self._put(self._place(k), found)
+        put(self._place(k), found)
 
     def _place(self, k: int) -> Path:
         return self.folder / f"part-{k:05d}.json"
-
-    def _put(self, place: Path, values: Mapping[str, Any]) -> None:
-        unfinished = place.with_name(f".{place.name}.{os.getpid()}.part")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            try:
-                unfinished.write_text(json.dumps(values))
-                unfinished.replace(place)
-            finally:
-                unfinished.unlink(missing_ok=True)
-        except OSError as error:
-            raise ResultError(
-                f"Results cannot be written to {self.folder}: {error}", "Name a folder that you may write to."
-            ) from error
-
-
-def _read(place: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(place.read_text())
-    except (OSError, ValueError) as error:
-        raise ResultError(f"{place} cannot be read: {error}", "Remove it, and run again.") from error
-    if not isinstance(found, dict):
-        raise ResultError(f"{place} is not what a run wrote", "Remove it, and run again.")
-    return found

@@ -22,6 +22,7 @@ from otoscope.reporting.layers import layer_panels, whole_model_scores
 from otoscope.reporting.maps import stream_maps
 from otoscope.reporting.mixing import mixing_figures
 from otoscope.reporting.relations import relation_panels
+from otoscope.reporting.segmentation import segmentation_panel
 from otoscope.reporting.values import Reportable, Row, finite, rows_by_measure
 
 
@@ -127,9 +128,10 @@ def _context(diagnosis: Reportable, rows: Mapping[str, Sequence[Row]]) -> dict[s
     layers = [panel.figure for panel in panels]
     notes = facts.part(provenance, "notes")
     relations, importance = relation_panels(rows, diagnosis.arrays, notes), importance_panel(rows, notes)
-    mixing = mixing_figures(rows)
+    segmentation, mixing = segmentation_panel(rows, diagnosis.arrays), mixing_figures(rows)
     of_heads = [figure for panel in relations for figure in (*panel.maps, panel.scatter)]
-    of_heads += [*(importance.figures if importance is not None else ()), *mixing]
+    of_heads += [figure for panel in (segmentation, importance) if panel is not None for figure in panel.figures]
+    of_heads += mixing
     drawn = [figure for figure in (*layers, *maps, *single.values(), *of_heads, *blocks) if figure is not None]
     return (
         single
@@ -149,6 +151,7 @@ def _context(diagnosis: Reportable, rows: Mapping[str, Sequence[Row]]) -> dict[s
             "category_colours": CATEGORY_COLOURS,
             "extremes": extreme_heads(rows),
             "relations": relations,
+            "segmentation": segmentation,
             "importance": importance,
             "mixing": mixing,
             "blocks": blocks,

@@ -5,6 +5,7 @@ from typing import Any
 
 from otoscope.diagnosis.curves import curves
 from otoscope.reporting import facts
+from otoscope.reporting.segmentation import segmentation_panel
 from otoscope.reporting.values import (
     CATEGORIES,
     Reportable,
@@ -51,9 +52,14 @@ def render_summary(diagnosis: Reportable, console: Any) -> None:
     if headline:
         console.print(Text(headline, style="dim"))
     console.print()
-    for sentence in diagnosis.sentences():
-        console.print(Padding(hanging(str(sentence)), (0, 0, 0, 1)))
+    segmentation = segmentation_panel(rows, {})
+    found = [str(sentence) for sentence in diagnosis.sentences()]
+    found += [" ".join(segmentation.sentences)] if segmentation is not None and segmentation.sentences else []
     table = _table(rows)
+    if not found and table is None and rows:
+        found = [_untold(list(rows))]
+    for sentence in found:
+        console.print(Padding(hanging(sentence), (0, 0, 0, 1)))
     if table is not None:
         console.print()
         console.print(table)
@@ -66,6 +72,13 @@ def render_summary(diagnosis: Reportable, console: Any) -> None:
         for line in apart:
             console.print(Padding(hanging(line, style="yellow"), (0, 0, 0, 1)))
     console.print()
+
+
+def _untold(measures: Sequence[str]) -> str:
+    """What was taken, where there is no sentence and no table for it."""
+    more = len(measures) - MOST_TARGETS
+    names = f"{', '.join(measures[:MOST_TARGETS])}{f' and {more} more' if more > 0 else ''}"
+    return f"Taken: {names}. A result that is saved (-o DIR) holds the numbers, and its report draws them."
 
 
 def hanging(sentence: str, style: str = "") -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -68,6 +70,7 @@ def examine(
     Raises:
         MeasureError: what was asked for by name cannot be taken.
     """
+    began = time.perf_counter()
     spent = passes or Passes()
     wanted = {entry.name: by_name for entry, by_name in chosen if entry.make is None}
     results: dict[str, Result] = {}
@@ -93,17 +96,32 @@ def examine(
     diagnosis = with_results(diagnosis, results, done, skipped)
     ranked = {name: by_name for name, by_name in wanted.items() if not name.startswith("mixing-")}
     if not ranked:
-        return diagnosis
-    found = examine_importance(
-        model, corpus, seed=seed, seconds=spent.seconds, metrics=[metric_by_name(name) for name in spent.metrics],
-        batch_seconds=batch_seconds, store=spent.store, tell=tell, progress=progress,
-    )  # fmt: skip
+        return _timed(diagnosis, began)
+    try:
+        found = examine_importance(
+            model, corpus, seed=seed, seconds=spent.seconds, metrics=[metric_by_name(name) for name in spent.metrics],
+            batch_seconds=batch_seconds, store=spent.store, tell=tell, progress=progress,
+        )  # fmt: skip
+    except (MeasureError, CorpusError, ModelError) as error:
+        if any(ranked.values()):
+            raise
+        return _timed(with_results(diagnosis, {}, [], [{"measure": "importance", "reason": str(error)}]), began)
     for one in found.skipped:
         if ranked.get(one["measure"]):
             raise MeasureError(f"{one['measure']}: {one['reason']}", "Leave it out, or name the group importance.")
     kept = {*ranked, *(f"pruning-{name}" for name in spent.metrics)}
     found.result.rows = [row for row in found.result.rows if _base(row.measure) in kept]
-    return found.joined(diagnosis)
+    return _timed(found.joined(diagnosis), began)
+
+
+def _timed(diagnosis: Diagnosis, began: float) -> Diagnosis:
+    """The diagnosis with the time that was spent on it since then added to what it says."""
+    about = diagnosis.provenance
+    told = {
+        "seconds": round(about.get("seconds", 0.0) + time.perf_counter() - began, 2),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return Diagnosis(diagnosis.table, diagnosis.arrays, about | told)
 
 
 def _base(measure: str) -> str:

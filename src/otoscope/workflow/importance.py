@@ -13,11 +13,12 @@ from otoscope.diagnosis.result import Diagnosis, table_of
 from otoscope.errors import CorpusError, EvaluationError, MeasureError, ModelError, TranscriptError
 from otoscope.evaluation.catalogue import metric_by_name
 from otoscope.evaluation.metric import Metric
-from otoscope.interventions.agreement import agreement
+from otoscope.interventions.agreement import KENDALL, SPEARMAN, agreement
+from otoscope.interventions.attribution import NAME as ATTRIBUTED
 from otoscope.interventions.attribution import attribution_importance
 from otoscope.interventions.curves import pruning_curves
 from otoscope.interventions.engine import Progress
-from otoscope.interventions.gradients import BY_FRAME, gradient_importance
+from otoscope.interventions.gradients import BY_FRAME, SUMMED, gradient_importance
 from otoscope.interventions.head_values import kept_longest, metrics_of_heads, orders_of
 from otoscope.interventions.leave_one_out import NAME as LEFT_OUT
 from otoscope.interventions.leave_one_out import leave_one_out
@@ -184,31 +185,31 @@ class _Stages:
         ]
         if len(self.heads) < 3:
             raise ModelError(
-                f"{model.name} has {len(self.heads)} heads, which cannot be ranked",
+                f"{model.name} has {len(self.heads)} head{'s' * (len(self.heads) != 1)}, which cannot be ranked",
                 "Name a model of three heads or more.",
             )
         self.found = Importance()
 
     @contextmanager
-    def trying(self, what: str) -> Iterator[None]:
-        """Notes what there is no ground for."""
+    def trying(self, *measures: str) -> Iterator[None]:
+        """Notes what there is no ground for, under the name of every measure that it would have given."""
         try:
             yield
         except _NO_GROUND as error:
-            self.found.skipped.append({"measure": what, "reason": str(error)})
+            self.found.skipped += [{"measure": name, "reason": str(error)} for name in measures]
 
     def tasks(self, names: Sequence[str]) -> tuple[list[Task], FrozenProbe | None]:
         """The tasks that the speech gives ground for, and the phone probe of the whole model."""
         made: list[Task] = []
         for name in names:
-            with self.trying(f"pruning-{name}"):
+            with self.trying(f"pruning-{name}", f"span-{name}"):
                 made.append(make_task(name, self.speech))
         phone = next((task for task in made if task.name == "phone"), None)
         return made, None if phone is None else FrozenProbe(phone, phone.fit(next(self.features([()])), self.seed))
 
     def own_loss(self) -> Loss | None:
         """The loss of the model's own head, where it has one."""
-        with self.trying(BY_FRAME):
+        with self.trying(BY_FRAME, SUMMED, ATTRIBUTED):
             return own_loss(self.model, self.speech.corpus)
         return None
 
@@ -231,22 +232,28 @@ class _Stages:
             self.tell(f"Leaving out each of {count} heads, on {metric.name}: {count} passes from the head's layer on")
             with self.trying(f"{LEFT_OUT} on {metric.name}"):
                 self.found.add(self.left_out(metric))
+        if not self.found.result.rows:
+            self.found.skipped.append({
+                "measure": LEFT_OUT,
+                "reason": "No metric can be taken without each head: no loss of the model's own, no probe of phones, and "
+                "none that was named. Name one (--metrics), or give speech with phones.",
+            })  # fmt: skip
         if loss is not None:
             self.tell(f"Gradient importance: one pass forward and backward, of {loss.name}")
-            with self.trying(BY_FRAME):
+            with self.trying(BY_FRAME, SUMMED):
                 rows = self.found.add(
                     gradient_importance(self.model, corpus, loss, seed=self.seed, progress=self.progress)
                 ).rows
                 values |= {name: values_of(rows, name) for name in dict.fromkeys(row.measure for row in rows)}
             layers = self.model.anatomy.n_layers
             self.tell(f"Attribution: {20 * layers} passes over each of {attributed} utterances")
-            with self.trying("importance-attribution"):
+            with self.trying(ATTRIBUTED):
                 rows = self.found.add(
                     attribution_importance(
                         self.model, corpus, loss, most=attributed, seed=self.seed, progress=self.progress
                     )
                 ).rows
-                values["importance-attribution"] = values_of(rows, "importance-attribution")
+                values[ATTRIBUTED] = values_of(rows, ATTRIBUTED)
         with self.trying("importance-l1"):
             values["importance-l1"] = values_of(self.found.add(weight_importance(self.model)).rows, "importance-l1")
         return values
@@ -277,7 +284,7 @@ class _Stages:
 
     def agreement(self, turned: dict[str, dict[Head, float]]) -> None:
         """Rank correlations of every two ways."""
-        with self.trying("agreement-kendall"):
+        with self.trying(KENDALL, SPEARMAN):
             self.found.add(agreement(turned))
 
     def curves(
@@ -319,7 +326,7 @@ class _Stages:
         if curves is None:
             return
         for mode in ("trained", "frozen"):
-            with self.trying("pruning-verdict"):
+            with self.trying("pruning-verdict" + ("-frozen" if mode == "frozen" else "")):
                 self.found.result.rows.append(diagonal_against_global(curves, mode))
         self.found.signs = sign_tests(curves)[:4]
         self.found.result.rows += sign_rows(self.found.signs)

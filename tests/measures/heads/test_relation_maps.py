@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr, t
 
 from otoscope.errors import CorpusError, MeasureError, StateError
+from otoscope.measures.heads.operations import DIAGONAL
 from otoscope.measures.heads.relation import concentration, relation_map, relative_relation
 from otoscope.measures.heads.relation_labels import RelationLabels
 from otoscope.measures.heads.relation_maps import RelationMaps
@@ -180,6 +181,20 @@ def test_focus_and_neglect_lie_beyond_both_zero_and_the_floor():
     high = np.array([0.3, 0.3, 0.3, -0.2, -0.2, 0.1, np.nan, 0.3])
     floor = np.array([0.05, 0.2, -0.5, -0.1, -0.3, 0.5, 0.0, np.nan])
     assert Score(low, low, high, floor).sides().tolist() == [1, 0, 0, -1, 0, 0, 0, 1]
+
+
+def test_a_head_stays_near_up_to_100_ms_from_its_query():
+    """At 20 ms a frame that is five frames, and not six."""
+    measure = RelationMaps()
+    measure.prepare(Anatomy("made up", (), {}, {"input": GRID}, (2,), ((0, 1),)), corpus(), 0)
+    for one in corpus():
+        own = torch.eye(frames_of(one), dtype=torch.float64)
+        maps = torch.stack([own.roll(5, 1), own.roll(6, 1)])
+        sums = {make().name: reduced(make, one, maps) for make in measure.reductions}
+        measure.update(Capture((one,), (), {}, {}, {}, {1: [sums]}, {}))
+    near, far = (row.label for row in measure.compute().rows if row.measure == "operation-phone")
+    assert near == DIAGONAL
+    assert far != DIAGONAL
 
 
 def test_a_reader_forgets_what_it_has_kept_long():

@@ -139,9 +139,7 @@ def mix(
             if one == "value-zeroing":
                 found, share = _zeroed(sublayer, words, pool), 0.0
             else:
-                lengths, ratio = (sublayer.maps[:, :frames].mean(0), None) if one == "attention" else (
-                    norms_of(sublayer, through)
-                )  # fmt: skip
+                lengths, ratio = (_mean_weights(sublayer), None) if one == "attention" else norms_of(sublayer, through)
                 total = float(lengths.sum())
                 share = float(lengths[:, frames:].sum()) / total if total > 0 else 0.0
                 found = _rows_to_one(lengths[:, :frames].double().cpu().numpy(), 0.0)
@@ -165,6 +163,11 @@ def mix(
             np.array(outside[one]),
         )
     return result
+
+
+def _mean_weights(sublayer: Sublayer) -> torch.Tensor:
+    """Mean over heads of the weights, (frames, T); zeros where a layer has lost all its heads."""
+    return sublayer.maps[:, : sublayer.frames].sum(0) / max(len(sublayer.maps), 1)
 
 
 def _zeroed(sublayer: Sublayer, words: list[tuple[tuple[int, int], str]] | None, pool: str) -> np.ndarray:

@@ -243,6 +243,7 @@ class PhoneABX(RowsMeasure):
                 "Give more speech with speakers and phones, or leave out the measure.",
             )
         wanted = set().union(*self._chosen.values())
+        self._contexts = {key: self._contexts[key] for key in wanted}  # of hours of speech only what is looked at stays
         return tuple(found[key] for key in found if key in wanted)
 
     def _in_any_context(self, found: dict[Key, Segment], order: list[Key], seed: int) -> set[Key]:

@@ -128,7 +128,8 @@ def examine(
         if measures is not None and not metrics:
             raise MeasureError(
                 f"{measures if isinstance(measures, str) else ', '.join(measures)} gives no numbers by head",
-                "Choose measures of heads; `otoscope diagnose --list` lists them.",
+                "Choose measures of heads that one pass gives (`otoscope diagnose --list`); for what takes many, diagnose "
+                "with it first, and name the result (--diagnosis).",
             )
     else:
         metrics, skipped = by_head(diagnosis.table.to_dicts()), []
