@@ -14,7 +14,6 @@ from otoscope.embedded import embedded_model
 from otoscope.errors import CheckpointError, ModelError
 from otoscope.models.families import Family, family_of
 from otoscope.models.frontends import RATE, Bert, Frontend, Mockingjay, Parakeet, Wave, Whisper
-from otoscope.models.mockingjay.s3prl import read_s3prl
 from otoscope.models.model import TRAINING_ONLY, SpeechModel
 
 
@@ -87,6 +86,9 @@ def _on_device(source: nn.Module, device: str | torch.device, live: bool) -> nn.
 
 
 def _from_place(place: str, dtype: torch.dtype) -> tuple[Family, nn.Module]:
+    # Makes Mockingjays known to the library; not at the top, since it takes seconds that commands without a model save.
+    from otoscope.models.mockingjay.s3prl import read_s3prl
+
     folder = Path(place)
     local = folder.exists() or place.startswith((".", "/", "~"))
     if folder.is_file():

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForPreTraining, PreTrainedModel
 from transformers.activations import ACT2FN
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -20,6 +20,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from otoscope.errors import ModelError
 from otoscope.models.mockingjay.configuration import MockingjayConfig
+from otoscope.models.mockingjay.features import MockingjayFeatureExtractor
 
 
 def stack_frames(features: torch.Tensor, count: int) -> torch.Tensor:
@@ -275,3 +276,9 @@ class MockingjayForPreTraining(MockingjayPreTrainedModel):
             loss=loss, reconstruction=reconstruction, last_hidden_state=out.last_hidden_state,
             hidden_states=out.hidden_states, attentions=out.attentions,
         )  # fmt: skip
+
+
+AutoConfig.register(MockingjayConfig.model_type, MockingjayConfig, exist_ok=True)
+AutoModel.register(MockingjayConfig, MockingjayModel, exist_ok=True)
+AutoModelForPreTraining.register(MockingjayConfig, MockingjayForPreTraining, exist_ok=True)
+AutoFeatureExtractor.register(MockingjayConfig, MockingjayFeatureExtractor, exist_ok=True)
