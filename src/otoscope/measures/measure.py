@@ -7,7 +7,7 @@ rows of the diagnosis table. States of parts of a corpus merge to the state of t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -156,4 +156,12 @@ class Measure(ABC):
                 f"A state of {other.name!r} ({type(other).__name__}) cannot be merged into one of "
                 f"{self.name!r} ({type(self).__name__})",
                 "Merge states of the same measure only.",
+            )
+
+    def _same_groups(self, mine: Mapping[str, int], theirs: Mapping[str, int]) -> None:
+        """Refuses a state whose utterances were dealt into other groups."""
+        if mine != theirs:
+            raise StateError(
+                f"Two states of {self.name!r} were prepared with different corpora or seeds",
+                "Prepare every part with the whole corpus and the same seed.",
             )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from otoscope.errors import MeasureError, StateError
+from otoscope.errors import MeasureError
 from otoscope.measures.measure import Measure, Result, Row
 from otoscope.statistics.grouped_mean import GroupedMean
 from otoscope.statistics.partition import groups
@@ -74,11 +74,7 @@ class HeadMeasure(Measure):
         """See `Measure`."""
         self._same_kind(other)
         assert isinstance(other, HeadMeasure)
-        if self.group_of != other.group_of:
-            raise StateError(
-                f"Two states of {self.name!r} were prepared with different corpora or seeds",
-                "Prepare every part with the whole corpus and the same seed.",
-            )
+        self._same_groups(self.group_of, other.group_of)
         self.mean.merge(other.mean)
         self.too_short += other.too_short
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from otoscope.errors import MeasureError, StateError
+from otoscope.errors import MeasureError
 from otoscope.measures.blocks.profile import relative_profile
 from otoscope.measures.heads.head_measure import sums_of
 from otoscope.measures.measure import Measure, Result, Row
@@ -113,11 +113,7 @@ class ProfilePeak(Measure):
         """See `Measure`."""
         self._same_kind(other)
         assert isinstance(other, ProfilePeak)
-        if self.group_of != other.group_of:
-            raise StateError(
-                f"Two states of {self.name!r} were prepared with different corpora or seeds",
-                "Prepare every part with the whole corpus and the same seed.",
-            )
+        self._same_groups(self.group_of, other.group_of)
         self.mean.merge(other.mean)
         self.uniform.merge(other.uniform)
 
