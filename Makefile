@@ -9,7 +9,7 @@ export XDG_CACHE_HOME := $(CURDIR)/.cache
 export HF_HUB_DISABLE_TELEMETRY := 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-all check benchmarks embedded mockingjay clean help
+.PHONY: demo test test-all check benchmarks embedded mockingjay conformers clean help
 
 help:                ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -46,6 +46,9 @@ embedded: $(STAMP)   ## make the embedded models and speech anew (espeak-ng, fli
 
 mockingjay: $(STAMP) ## pre-train small Mockingjays, and write docs/mockingjay.md
 	$(BIN)/python -m recipes.mockingjay
+
+conformers: $(STAMP) ## train small Conformers with three norms, and write docs/conformers.md
+	$(BIN)/python -m recipes.conformers
 
 clean:               ## remove the environment and the caches
 	rm -rf $(VENV) .cache report.html

@@ -140,12 +140,14 @@ def _relations(found: Found) -> str:
         kinds = Counter(row.get("label", "none") for row in one["relations"] if row["measure"] == "operation-phone")
         operations = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
         relation = next(row for row in one["relations"] if row["measure"].startswith("relation-verticality"))
-        rows.append([name, told, operations, _interval(relation)])
+        floor = f"{relation['floor']:.4f}" if "floor" in relation else "-"
+        rows.append([name, told, operations, _interval(relation), floor])
     head = [
         "model",
         "largest concentrations: head, phone, C",
         "operations",
         "rank correlation of V with the size of the extreme C",
+        "the same with permuted labels",
     ]
     after = "Published: largest focus 2.95 (M3) and 2.04 (M9); the more vertical a head, the stronger its focus or neglect.\n"
     return _table(head, rows, "Phone relations") + "\n" + after

@@ -71,6 +71,10 @@ class EvaluationError(OtoscopeError):
     """An evaluation cannot give a number here that would be right."""
 
 
+class NotFiniteError(CaptureError, EvaluationError):
+    """A model gives, or a metric would count, a value that is not finite."""
+
+
 class MeasureError(OtoscopeError):
     """A measure cannot give a number here that would be right."""
 

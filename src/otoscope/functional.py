@@ -1,7 +1,11 @@
 """The pure functions, on torch or numpy arrays; each says which are batched over leading dimensions."""
 
 from otoscope.interventions.mixing.rollout import rollout
+from otoscope.measures.blocks.deviation import jensen_shannon, neighbour_deviation, trend_residual
+from otoscope.measures.blocks.influence import angular_distance, block_influence
+from otoscope.measures.blocks.position import position_profile
 from otoscope.measures.blocks.profile import relative_profile
+from otoscope.measures.blocks.summary import block_summary
 from otoscope.measures.heads.category import head_categories, head_ranks
 from otoscope.measures.heads.diagonality import centrality, cumulative_diagonality, diagonality, mean_offset
 from otoscope.measures.heads.globalness import globalness
@@ -26,8 +30,11 @@ from otoscope.speech.mel import log_mel
 __all__ = [
     "abx_error",
     "adjusted_mutual_information",
+    "angular_distance",
     "angular_shape_distance",
     "average_precision",
+    "block_influence",
+    "block_summary",
     "boundary_scores",
     "canonical_correlations",
     "centrality",
@@ -41,6 +48,7 @@ __all__ = [
     "head_categories",
     "head_information",
     "head_ranks",
+    "jensen_shannon",
     "kernel_gram_boundaries",
     "kernel_gram_curve",
     "linear_cka",
@@ -51,7 +59,9 @@ __all__ = [
     "mean_offset",
     "mlp_probe",
     "mutual_information",
+    "neighbour_deviation",
     "online_codelength",
+    "position_profile",
     "procrustes",
     "profile_peak",
     "pwcca",
@@ -60,6 +70,7 @@ __all__ = [
     "relative_relation",
     "rollout",
     "svcca",
+    "trend_residual",
     "verticality",
     "weighted_layers",
 ]

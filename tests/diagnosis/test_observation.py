@@ -57,7 +57,9 @@ def test_every_measure_of_the_catalogue_gives_rows(whole):
     diagnosis = whole.compute()
     wanted = [entry for entry, _ in choose(None)]
     assert {entry.group for entry in wanted} == {"layers", "heads", "blocks"}
-    assert set(diagnosis.table["measure"]) == {entry.name for entry in wanted} - set(GROUNDLESS)
+    # Three blocks of so little speech follow no trend, and depart from none.
+    untold = {*GROUNDLESS, "neighbour-deviation", "trend-residual"}
+    assert set(diagnosis.table["measure"]) == {entry.name for entry in wanted} - untold
     assert {one["measure"] for one in diagnosis.provenance["skipped"]} == set(GROUNDLESS)
     assert diagnosis.provenance["measures"] == [entry.name for entry in wanted if entry.name not in GROUNDLESS]
     heads = diagnosis.measure("globalness")
@@ -94,8 +96,8 @@ def test_states_merge_to_ten_digits(model, corpus, whole):
     for name, measure in whole.measures.items():
         mine = first.measures[name].state()
         for key, array in measure.state().items():
-            scale = np.abs(array.astype(float)).max() if array.size else 0
-            assert np.allclose(mine[key], array, rtol=1e-10, atol=1e-10 * scale), (name, key)
+            scale = np.abs(np.nan_to_num(array.astype(float))).max() if array.size else 0
+            assert np.allclose(mine[key], array, rtol=1e-10, atol=1e-10 * scale, equal_nan=True), (name, key)
 
 
 def test_padded_batches_change_the_result_by_rounding_only(model, corpus, whole):
@@ -227,7 +229,7 @@ def test_nothing_observed_is_refused(model, corpus):
 
 def test_choosing_measures():
     everything = [entry.name for entry, _ in choose(None)]
-    assert everything == [e.name for e in CATALOGUE if e.group not in ON_REQUEST and not e.needs]
+    assert everything == [e.name for e in CATALOGUE if e.group not in ON_REQUEST and not e.needs and e.make is not None]
     assert "cca-word-centre" not in everything
     assert next(entry.name for entry, _ in choose("word-spans")) == "cca-word-centre"
     assert choose("cca-inter")[0][1] is True, "by name even where the other model is absent: the measure says so"

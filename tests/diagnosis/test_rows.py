@@ -12,6 +12,7 @@ from otoscope.measures.measure import Row
 from otoscope.models import load
 from otoscope.models.reductions import RowEntropy, WholeMap
 from otoscope.statistics import groups, ratio_jackknife
+from otoscope.surgery import CutHeads, Span, apply
 from tests.diagnosis.small_speech import small_speech
 from tests.models.small import CASES
 
@@ -107,6 +108,24 @@ def test_attention_on_padding_is_the_mean_over_utterances_and_heads():
     for observation in (whole, merged):
         found = observation.compute().provenance["notes"]["attention_on_padding"]
         assert found == pytest.approx(expected, abs=2e-6)
+
+
+def test_attention_on_padding_is_of_the_heads_that_are_left_and_not_of_spans():
+    model = load(next(case for case in CASES if case.name == "whisper").build())
+    corpus = small_speech(2)
+    cut = apply(model, [CutHeads("layer.2.head.0,1"), CutHeads("layer.3")])
+
+    def noted(model):
+        observation = Observation.prepare(model, corpus, "diagonality")
+        observation.update(corpus)
+        return observation.compute().provenance["notes"].get("attention_on_padding")
+
+    found = noted(cut)
+    assert set(found) == {"layer.1", "layer.2"}
+    outside = [cut.capture([one], [one.read()], (), [RowEntropy]).outside[2][0] for one in corpus]
+    assert found["layer.2"] == pytest.approx(float(np.mean([one.mean() for one in outside])), abs=2e-6)
+    within = apply(load(next(case for case in CASES if case.name == "wav2vec2-group").build()), [Span("layer.*", 2)])
+    assert noted(within) is None
 
 
 @pytest.mark.parametrize(("hop_ms", "reach"), [(20.0, 5), (40.0, 2), (80.0, 1)])

@@ -107,6 +107,24 @@ def test_both_forms_by_hand_in_padded_batches():
         assert row.low <= row.value <= row.high
 
 
+def test_silence_behind_the_utterance_is_no_frame_of_it():
+    """Whisper's window holds 100 frames whatever is said; frame by frame those of the utterance count."""
+    model, corpus = _model("whisper"), noise(0.5, 0.8)
+    found = _of(gradient_importance(model, corpus, _output_loss()), BY_FRAME)
+    wanted, silent, total = np.zeros(4), np.zeros(4), 0
+    for utterance in corpus:
+        n, seen = model.frontend.frames(utterance.n_samples), {}
+        projection = model.encoder.layers[1].self_attn.out_proj
+        hook = projection.register_forward_pre_hook(lambda m, args, seen=seen: seen.update(states=args[0]))
+        loss = _output_loss().of(model, [utterance], [utterance.read()])[0]
+        hook.remove()
+        (gradient,) = torch.autograd.grad(loss, seen["states"])
+        products = (gradient * seen["states"]).detach()[0].view(100, 4, -1).sum(-1).abs().numpy()
+        wanted, silent, total = wanted + products[:n].sum(0), silent + products[n:].sum(0), total + n
+    assert [found[2, head] for head in range(4)] == pytest.approx((wanted / total).tolist(), rel=1e-6)
+    assert (silent > 0).all()
+
+
 def test_a_dead_head_has_none_and_layers_can_be_brought_to_one():
     source = _case("hubert-group").build().eval()
     with torch.no_grad():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from otoscope.errors import CorpusError, MeasureError
-from otoscope.interventions.mixing import context_mixing, mix
+from otoscope.interventions.mixing import context_mixing, method_and_spans, mix
 from otoscope.models import load
 from otoscope.speech.corpus import Corpus
 from otoscope.surgery import CutHeads, Gate, ReplaceMap, apply
@@ -90,6 +90,8 @@ def test_the_order_of_the_corpus_does_not_count_and_the_seed_does():
 def test_words():
     result = context_mixing(model(), small_speech(3), "value-zeroing", spans="word")
     assert result.notes["distance_in"] == "words"
+    assert {row.measure for row in result.rows} == {"mixing-value-zeroing-words"}
+    assert method_and_spans("mixing-value-zeroing-words") == ("value-zeroing", "word")
     assert all(0 < value < 5 for value in values(result, "distance"))
     bare = small_speech(3, tiers=False)
     with pytest.raises(CorpusError, match="word"):

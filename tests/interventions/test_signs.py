@@ -15,6 +15,7 @@ from otoscope.interventions.signs import (
     moderate_span,
     sign_tests,
     tally,
+    vertical_concentrates,
 )
 from otoscope.measures.measure import Row
 from tests.training.probe_material import corpus_of, speech_of
@@ -83,6 +84,21 @@ def test_what_is_not_decided_is_not_claimed():
         assert sign.found.startswith("Not examined")
     frozen = sign_tests(PAPER, mode="frozen")
     assert {sign.outcome for sign in frozen[:4]} == {"undecided"}
+
+
+def test_a_number_has_to_be_beyond_its_floor():
+    """Permuted labels correlate with verticality too: no more than that is no sign."""
+    high = Row("x", value=0.8, low=0.7, high=0.9)
+    for floor, outcome in ((None, "pass"), (0.6, "pass"), (0.75, "undecided"), (0.95, "undecided"), (-0.5, "pass")):
+        assert vertical_concentrates(replace(high, floor=floor)).outcome == outcome
+    assert vertical_concentrates(replace(high, floor=0.95)).found.endswith("its floor +0.950")
+    low = Row("x", value=-0.8, low=-0.9, high=-0.7)
+    for floor, outcome in ((0.5, "fail"), (-0.6, "fail"), (-0.8, "undecided")):
+        assert vertical_concentrates(replace(low, floor=floor)).outcome == outcome
+
+
+def test_without_curves_two_signs_are_left():
+    assert [sign.number for sign in sign_tests(None, GOOD, GOOD)] == ["v", "vi"]
 
 
 def test_one_order_that_hurts_more_fails_the_first_sign_and_one_as_bad_leaves_it_open():

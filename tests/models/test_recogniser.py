@@ -143,6 +143,8 @@ def test_a_place_without_a_tokenizer_is_named(place, told, tmp_path):
     with pytest.raises(VocabularyError, match=told) as error:
         load_recogniser(small(CTC[0]), tmp_path / place)
     assert "vocab.json" in error.value.cure
+    # The cure is one for whoever has no vocabulary to name, as `otoscope diagnose` has not.
+    assert error.value.cure.startswith("Put the tokenizer that the model was trained with beside its weights")
 
 
 def test_bad_samples_are_refused_by_name():

@@ -44,7 +44,7 @@ def _one():
     relations = [
         {"measure": "relation-phone", **place, "label": "sil", "value": -1.5},
         {"measure": "operation-phone", **place, "label": "not sil"},
-        {"measure": "relation-verticality-phone", "value": 0.5, "low": 0.1, "high": 0.9},
+        {"measure": "relation-verticality-phone", "value": 0.5, "low": 0.1, "high": 0.9, "floor": 0.4},
     ]
     heads = [
         {"measure": "category", **place, "label": "diagonal"},
@@ -85,7 +85,7 @@ def test_the_tables_hold_ours_and_the_published_figures():
     assert "| L1 | M6, published | 0.267 | 0.279 |" in text
     assert "| phone, % | M3 | 90.0 | 50.0 | 25.0 | 15.0 | 5.0 | 3.0 | 2.0 | 1.0 | 0.0 |" in text
     assert "| M3 | 0.8000 (0.7000 to 0.9000) (head 2.3) | 0.7999 | 0.7500 (layer.4) | 0.7000 | 0.5000 |" in text
-    assert "| M3 | 2.3 sil -1.50 | not sil 1 | 0.5000 (0.1000 to 0.9000) |" in text
+    assert "| M3 | 2.3 sil -1.50 | not sil 1 | 0.5000 (0.1000 to 0.9000) | 0.4000 |" in text
     tables_in = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
     for lines in tables_in:
         assert len({line.count("|") for line in lines}) == 1, lines[0]

@@ -10,6 +10,7 @@ from rich.console import Console
 from otoscope.diagnosis.comparison import Comparison
 from otoscope.diagnosis.matching import compare_diagnoses
 from otoscope.errors import ResultError
+from otoscope.measures.measure import Row
 from otoscope.reporting import render_comparison, render_comparison_summary, render_page, write_comparison
 from otoscope.reporting.comparison import across, mark
 from tests.diagnosis.side_by_side import diagnosis, row, streams_of
@@ -135,3 +136,53 @@ def test_scores_of_all_streams_together_are_numbers_without_a_figure() -> None:
     report = Page(render_page(parts["before"]))
     assert "Of all streams together" in report.text
     assert "probe-weighted-phone 0.700 [0.680, 0.720] 0.100" in report.text
+
+
+def stable(layers: tuple[int, int] = (4, 6), name: str = "after") -> Comparison:
+    made = {}
+    for place, (title, count) in enumerate(zip(("before", name), layers, strict=True)):
+        rows = [
+            Row(
+                "criticality", f"layer.{k}{part}", k, target="ctc-loss", other="bypass", value=k + place, low=k - 0.5,
+                high=k + 0.5, label="critical" if k > 2 + place else None if k == 1 else "ambient", n=9,
+            )
+            for part in ("", ".attention")
+            for k in range(1, count + 1)
+        ]  # fmt: skip
+        made[title] = diagnosis([*rows, row("cca-phone", "layer.1", 0.4)], title)
+    return compare_diagnoses(made)
+
+
+def test_stability_is_a_section_with_labels_agreement_and_a_figure() -> None:
+    comparison = stable()
+    text = render_comparison(comparison)
+    page, found = Page(text), figures(text)
+    assert page.unmatched == []
+    assert page.open == []
+    assert page.ids.count("stability") == 1
+    (figure,) = (figure for name, figure in found.items() if name.startswith("figure-stability"))
+    go.Figure(figure)
+    named = [trace for trace in figure["data"] if "name" in trace]
+    assert [trace["x"] for trace in named] == [[0.25, 0.5, 0.75, 1.0], pytest.approx([1 / 3, 0.5, 5 / 6, 1.0])]
+    for expected in (
+        "bypass, CTC loss, blocks", "bypass, CTC loss, sub-modules", "critical 3.000 [2.500, 3.500]", "(layer.5)",
+        "matched by depth", "before and after", "all together", "Spearman's rho 1.00, n = 4", "Bonett and Wright",
+        *comparison.stability.sentences(),
+    ):  # fmt: skip
+        assert expected in page.text, expected
+
+
+def test_stability_in_the_terminal_and_nothing_of_it_where_there_is_none() -> None:
+    console = Console(file=io.StringIO(), width=100)
+    render_comparison_summary(stable((6, 6)), console)
+    text = console.file.getvalue()
+    for expected in (
+        "criticality by CTC loss under bypass",
+        "sub-module",
+        "before and after (across weights): same label",
+    ):
+        assert expected in text
+    text = render_comparison(compared())
+    assert "stability" not in Page(text).ids
+    assert "Bonett" not in text
+    assert HOSTILE not in render_comparison(stable(name=HOSTILE))

@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -134,14 +132,3 @@ def test_samples_that_have_no_features(kind, samples, says):
 def test_integers_have_features(noise):
     samples = (noise(1600) * 30000).astype(np.int16)
     np.testing.assert_allclose(log_mel(samples), log_mel(samples.astype(np.float32)))
-
-
-def test_fast(noise):
-    samples = noise(15 * 16000)
-    log_mel(samples)
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        log_mel(samples)
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.06

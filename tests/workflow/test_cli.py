@@ -24,7 +24,7 @@ def place(tmp_path_factory):
 
 
 def test_diagnose_saves_and_report_reads(place):
-    some = "heads,blocks,cca-mel,cca-phone"
+    some = "heads,relative-profile,cca-mel,cca-phone"
     done = otoscope("diagnose", place / "model", place / "speech", "-m", some, "-o", place / "result")
     assert done.returncode == 0, done.stderr
     assert "speech" in done.stdout

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from otoscope.diagnosis.comparison import Comparison
+from otoscope.measures.measure import Row
 from tests.diagnosis.side_by_side import diagnosis, row, streams_of
 from tests.workflow.program import otoscope
 
@@ -15,6 +16,12 @@ def place(tmp_path_factory):
     for name, value in (("before", 0.3), ("after", 0.5)):
         rows = [row(m, s, value + k / 50) for m in ("cca-phone", "cca-word") for k, s in enumerate(streams_of(4))]
         diagnosis(rows, name).save(folder / name)
+        rows = [
+            Row("criticality", f"layer.{k}", k, target="ctc-loss", other=mode, value=value * k, low=0.0, high=9.0,
+                ceiling=9.0, label="critical" if value * k > 1 else "ambient", n=9)
+            for mode in ("bypass", "mean") for k in range(1, 7)
+        ]  # fmt: skip
+        diagnosis(rows, name).save(folder / f"{name}-reset")
     diagnosis([row("cca-phone", "input", 0.4)], "c", corpus={"name": "other"}).save(folder / "elsewhere")
     return folder
 
@@ -57,3 +64,14 @@ def test_a_place_is_checked_before_the_work(place):
     done = otoscope("compare", "/no/such", "/folder", "-o", place / "after")
     assert done.returncode == 2
     assert str(place / "after") in done.stderr
+
+
+def test_criticality_alone_is_enough_to_compare(place):
+    before, after = place / "before-reset", place / "after-reset"
+    done = otoscope("compare", before, after, "-o", place / "stable", "--report", place / "stable.html")
+    assert done.returncode == 0, done.stderr
+    assert "5 of 6 blocks have the same label in before-reset and after-reset" in " ".join(done.stdout.split())
+    assert "criticality by CTC loss under bypass" in done.stdout
+    found = Comparison.load(place / "stable").stability
+    assert found.groups == [("ctc-loss", "bypass", "block"), ("ctc-loss", "mean", "block")]
+    assert "Stability of criticality" in (place / "stable.html").read_text()

@@ -35,7 +35,8 @@ def compare(
     diagnoses
         Two or more folders that `otoscope diagnose -o` wrote.
     output
-        Folder for the result: table.parquet, peaks.parquet, comparison.json.
+        Folder for the result: table.parquet, peaks.parquet, comparison.json and, of criticality, stability.parquet and
+        stability-units.parquet.
     report
         Where a self-contained HTML page goes.
     measures
@@ -67,6 +68,8 @@ def compare(
             "sentences": found.sentences(),
             "rows": found.table.to_dicts(),
             "peaks": found.peaks.to_dicts(),
+            "stability": [] if found.stability is None else found.stability.figures.to_dicts(),
+            "units": [] if found.stability is None else found.stability.units.to_dicts(),
             **found.provenance,
             **{name: None if place is None else str(place) for name, place in places.items()},
         }

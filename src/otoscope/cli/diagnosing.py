@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from otoscope.cli.app import Flag, Json, Output, app, progress_bar, use_threads
-from otoscope.errors import MeasureError
+from otoscope.cli.passes import Blocks, Spent, named_paths, passes_of
 
 Given = Annotated[tuple[str, ...], Parameter(consume_multiple=False, negative=())]
 """An option that may be given more than once."""
@@ -81,6 +81,16 @@ def diagnose(
     many_utterances: int = 20,
     metrics: str | None = None,
     store: Path | None = None,
+    initial: str | None = None,
+    checkpoint: Given = (),
+    twin: Given = (),
+    granularity: str = "block",
+    modes: str | None = None,
+    draws: int = 3,
+    stop_below: float | None = None,
+    stop_above: float | None = None,
+    cache_gb: float | None = None,
+    together: int = 1,
     batch_seconds: float = 30.0,
     device: str | None = None,
     threads: int | None = None,
@@ -97,6 +107,8 @@ def diagnose(
         otoscope diagnose my-model my-speech --measures layers --floor random --table glove=glove.6B.300d.txt
         otoscope diagnose embedded:wavlm --measures cca-inter --against embedded:wavlm-pretrained
         otoscope diagnose embedded:wavlm --measures heads,importance --metrics wer
+        otoscope diagnose --measures blocks --metrics ctc-loss
+        otoscope diagnose my-model my-speech --measures blocks --initial step-0 --checkpoint pretrained=my-pretrained
         otoscope diagnose --list
 
     Parameters
@@ -110,7 +122,7 @@ def diagnose(
     measures
         Names and groups (layers, heads, blocks), separated by commas. Default: all that one pass gives. Groups that are
         taken only where they are named: variants, word-spans, probes, relations, segmentation, and in many passes
-        importance and mixing.
+        importance, mixing and noise. Of blocks, what takes many passes is taken only where it or the group is named.
     seed
         Seed of folds, groups and floors.
     skip_bad
@@ -136,13 +148,36 @@ def diagnose(
     sentence_pairs
         Sentence pairs with similarities.
     many_seconds
-        At most so much speech is used to rank heads and to prune them (importance).
+        At most so much speech is used to rank heads and to prune them (importance), and to change blocks and layers.
     many_utterances
         At most so many utterances are looked at for context mixing (mixing).
     metrics
-        Metrics that importance takes of every variant beside the model's own loss and the probes, such as wer,ctc-loss.
+        Metrics that importance takes of every variant beside the model's own loss and the probes, such as wer,ctc-loss;
+        blocks and layers are judged by them in place of those that suit the model.
     store
-        Folder in which importance keeps finished variants, so that a run that was cut off goes on.
+        Folder in which importance and blocks keep finished variants, so that a run that was cut off goes on.
+    initial
+        The model at initialisation, for criticality and churn; embedded models come with theirs.
+    checkpoint
+        Another point of the training as NAME=PATH, such as pretrained=my-pretrained; may be given more than once, in the
+        order of the training.
+    twin
+        The same training under another seed as NAME=PATH, for churn; may be given more than once.
+    granularity
+        What is set back in turn: block, sub-module, tensor, or names of units such as layer.1-3.attention, separated by
+        semicolons.
+    modes
+        How it is set back: re-initialise, rewind, re-randomise, bypass, mean. Default: all that there are weights for.
+    draws
+        How often weights are drawn anew for re-randomise.
+    stop_below
+        A unit is run on no more speech once its change of the metric surely lies below this; with one metric.
+    stop_above
+        The same for a change that surely lies above this.
+    cache_gb
+        Memory for what the model gave before a change; what does not fit is computed again.
+    together
+        How many variants with a change in the same place are run as one batch; for GPUs.
     batch_seconds
         Seconds of padded speech in a batch.
     device
@@ -164,7 +199,10 @@ def diagnose(
 
     if output is not None:
         Diagnosis.check_place(output)  # before the work, not after it
-    passes = _passes(measures, many_seconds, many_utterances, metrics, store)
+    passes = passes_of(
+        measures, Spent(many_seconds, many_utterances, metrics, store),
+        Blocks(initial, checkpoint, twin, granularity, modes, draws, stop_below, stop_above, cache_gb, together),
+    )  # fmt: skip
     use_threads(threads)
     console = Console(stderr=as_json)
     with progress_bar(console) as progress:
@@ -178,8 +216,8 @@ def diagnose(
         diagnosis = run(
             ready, speech, measures, seed, skip_bad=skip_bad, batch_seconds=batch_seconds, folds=folds,
             folds_by=folds_by, floor=floor, against=None if against is None else load(against, device=device),
-            tables=_named(table, "--table", "glove=glove.txt"),
-            word_pairs=_named(word_pairs, "--word-pairs", "wordsim=combined.csv"),
+            tables=named_paths(table, "--table", "glove=glove.txt"),
+            word_pairs=named_paths(word_pairs, "--word-pairs", "wordsim=combined.csv"),
             sentence_pairs=sentence_pairs, progress=progress,
             passes=passes,
             tell=lambda line: console.print(f"[dim]{line}[/dim]", highlight=False),
@@ -220,38 +258,6 @@ def report(diagnosis: Path, *, output: Output = Path("report.html")) -> None:
     Console().print(f"Report: [bold]{path}[/bold]", highlight=False)
 
 
-def _named(given: tuple[str, ...], option: str, example: str) -> dict[str, str]:
-    """NAME=PATH of an option as a mapping."""
-    found: dict[str, str] = {}
-    for one in given:
-        name, equals, path = one.partition("=")
-        if not (name and equals and path) or name in found:
-            again = name in found
-            raise MeasureError(
-                f"{option} {one} " + (f"gives the name {name} again" if again else "is not NAME=PATH"),
-                f"Write it as {option} {example}" + (", each name once." if again else "."),
-            )
-        found[name] = path
-    return found
-
-
-def _passes(measures: str | None, seconds: float, utterances: int, metrics: str | None, store: Path | None) -> Any:
-    """How much is spent on what takes many passes; what is wrong with it is told before the work."""
-    from otoscope.diagnosis.catalogue import choose
-    from otoscope.evaluation.catalogue import metric_by_name
-    from otoscope.workflow.examining import Passes
-
-    named = [name.strip() for name in (metrics or "").split(",") if name.strip()]
-    for name in named:
-        metric_by_name(name)
-    idle = "--metrics" if named else "--store" if store is not None else ""
-    if idle and not any(entry.group == "importance" for entry, _ in choose(measures)):
-        raise MeasureError(
-            f"No measure that was asked for reads {idle}", "Leave it out, or name importance in --measures as well."
-        )
-    return Passes(seconds, utterances, named, store)
-
-
 def _write_report(diagnosis: Any, path: Path) -> Path:
     from otoscope.reporting import write_report
 
@@ -287,5 +293,6 @@ def _print_catalogue() -> None:
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
         for entry in entries:
             needs = f"; needs {entry.needs}" if entry.needs else ""
-            table.add_row(entry.name, f"{entry.tells}\n[dim]a row: {entry.rows}; {entry.unit}{needs}[/dim]")
+            cost = f"; {entry.cost}, only by name" if entry.cost != entries[0].cost else ""
+            table.add_row(entry.name, f"{entry.tells}\n[dim]a row: {entry.rows}; {entry.unit}{needs}{cost}[/dim]")
         console.print(table)

@@ -3,22 +3,21 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-from otoscope.diagnosis.entries import ON_REQUEST, ONE, Entry, plain
-from otoscope.diagnosis.head_entries import head_entries, many_pass_entries
+from otoscope.diagnosis.block_entries import block_entries, block_passes
+from otoscope.diagnosis.entries import ON_REQUEST, Entry
+from otoscope.diagnosis.head_entries import head_entries, many_pass_entries, span_entries
 from otoscope.diagnosis.layer_entries import layer_entries
 from otoscope.diagnosis.options import Options
 from otoscope.errors import MeasureError
-from otoscope.measures.blocks.profile import RelativeProfile
 
 CATALOGUE: tuple[Entry, ...] = (
     *layer_entries(),
     *head_entries(),
-    Entry(
-        "relative-profile", "blocks", "a block and an offset", "share of attention, 0 to 1", ONE,
-        "how much attention goes how far back and ahead", plain(RelativeProfile),
-    ),
+    *block_entries(),
+    *block_passes(),
     *many_pass_entries(),
-)  # fmt: skip
+    *span_entries(),
+)
 
 GROUPS = tuple(dict.fromkeys(entry.group for entry in CATALOGUE))
 
@@ -26,7 +25,7 @@ GROUPS = tuple(dict.fromkeys(entry.group for entry in CATALOGUE))
 def choose(measures: str | Iterable[str] | None, options: Options | None = None) -> list[tuple[Entry, bool]]:
     """Entries by names and groups, in the order of the catalogue, each with whether it was asked for by name.
 
-    With its group, a measure that needs a table or another model is taken only where that is given.
+    With its group, a measure that needs a table, another model or a checkpoint is taken only where that is given.
 
     Args:
         measures: names and groups, as a list or separated by commas; None for all that one pass gives.
@@ -35,8 +34,8 @@ def choose(measures: str | Iterable[str] | None, options: Options | None = None)
     Raises:
         MeasureError: a name is neither a measure nor a group.
 
-    >>> [entry.name for entry, _ in choose("blocks,globalness")]
-    ['globalness', 'relative-profile']
+    >>> [entry.name for entry, _ in choose("peak-offset,globalness")]
+    ['globalness', 'peak-offset']
     """
     options = options or Options()
     if measures is None:
@@ -56,5 +55,6 @@ def choose(measures: str | Iterable[str] | None, options: Options | None = None)
     return [
         (entry, entry.name in wanted)
         for entry in CATALOGUE
-        if entry.name in wanted or (entry.group in wanted and entry.served(options))
+        if entry.name in wanted
+        or (entry.group in wanted and entry.served(options) and (measures is not None or entry.make is not None))
     ]

@@ -9,8 +9,9 @@ from typing import Any
 
 import polars as pl
 
-from otoscope.diagnosis.curves import FOLDS, WHOLE_MODEL, titles
+from otoscope.diagnosis.curves import FOLDS, WHOLE_MODEL, group_of, titles
 from otoscope.diagnosis.places import check_result_place, write_result
+from otoscope.diagnosis.stability import FIGURE_SCHEMA, UNIT_SCHEMA, Stability
 from otoscope.errors import ResultError
 
 TABLE_SCHEMA: dict[str, Any] = {
@@ -26,6 +27,7 @@ PEAK_SCHEMA: dict[str, Any] = {
 }  # fmt: skip
 FORMAT = 1
 _TABLE, _PEAKS, _ABOUT = "table.parquet", "peaks.parquet", "comparison.json"
+_FIGURES, _UNITS = "stability.parquet", "stability-units.parquet"
 
 
 class Comparison:
@@ -42,12 +44,20 @@ class Comparison:
             range of relative depth of them all.
         provenance: the diagnoses, the first of them as `reference`; `absent`: what is absent in which and why;
             `stated`: in what the diagnoses differ beside their models.
+        stability: whether they find the same units critical; None where no two of them say.
     """
 
-    def __init__(self, table: pl.DataFrame, peaks: pl.DataFrame, provenance: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        table: pl.DataFrame,
+        peaks: pl.DataFrame,
+        provenance: Mapping[str, Any],
+        stability: Stability | None = None,
+    ) -> None:
         self.table = table
         self.peaks = peaks
         self.provenance = dict(provenance)
+        self.stability = stability
 
     @property
     def names(self) -> list[str]:
@@ -84,8 +94,8 @@ class Comparison:
         return found[0] if found else None
 
     def sentences(self) -> list[str]:
-        """The findings in words: of every measure where it peaks, and where the diagnoses differ."""
-        found = []
+        """The findings in words: whether the same units are critical; where each measure peaks, and what differs."""
+        found = [] if self.stability is None else self.stability.sentences()
         for measure, target in self.keys:
             peaks = [(name, self.peak(measure, target, name)) for name in self.names]
             held = [(name, peak) for name, peak in peaks if peak is not None]
@@ -94,7 +104,9 @@ class Comparison:
                 continue
             counts = {name: len(self.values(measure, target, name)) for name, _ in held}
             text = "; ".join(f"in {name} {_peak(peak, counts[name])}" for name, peak in held)
-            best = "lowest" if held[0][1]["lowest"] else "best"
+            # Of what a block does, much is neither good nor bad.
+            high = "highest" if group_of(measure) == "blocks" else "best"
+            best = "lowest" if held[0][1]["lowest"] else high
             found.append(f"{self.title(measure, target)} is {best} {text}.{self._differences(measure, target)}")
         return found
 
@@ -133,7 +145,10 @@ class Comparison:
 
     def __str__(self) -> str:
         lines = [" against ".join([", ".join(self.names[1:]), self.names[0]])]
+        stable = [] if self.stability is None else str(self.stability).splitlines()
         called = titles(self.keys)
+        if not called:
+            return "\n".join([*lines, *stable, *self.provenance["stated"]])
         width = max(map(len, ["peak of", *called.values()]))
         columns = [max(len(name), 18) for name in self.names]
         header = [f"{name:>{wide}}" for name, wide in zip(self.names, columns, strict=True)]
@@ -144,7 +159,7 @@ class Comparison:
                 peak = self.peak(*key, name)
                 cells.append(f"{peak_cell(peak) if peak else '':>{wide}}")
             lines.append(f"{title:<{width}}  {'  '.join(cells)}".rstrip())
-        return "\n".join([*lines, *self.provenance["stated"]])
+        return "\n".join([*lines, *stable, *self.provenance["stated"]])
 
     @staticmethod
     def check_place(folder: str | Path) -> Path:
@@ -158,12 +173,17 @@ class Comparison:
     def save(self, folder: str | Path) -> Path:
         """Writes table.parquet, peaks.parquet and comparison.json, whole or not at all.
 
+        Where there is a stability, stability.parquet and stability-units.parquet stand beside them.
+
         Raises:
             ResultError: see `check_place`.
         """
         folder = self.check_place(folder)
         files = {_TABLE: self.table.write_parquet, _PEAKS: self.peaks.write_parquet}
-        write_result(folder, "a comparison", files, (_ABOUT, {"format": FORMAT, **self.provenance}))
+        if self.stability is not None:
+            files |= {_FIGURES: self.stability.figures.write_parquet, _UNITS: self.stability.units.write_parquet}
+        outdated = {_FIGURES, _UNITS} - files.keys()
+        write_result(folder, "a comparison", files, (_ABOUT, {"format": FORMAT, **self.provenance}), outdated)
         return folder
 
     @classmethod
@@ -181,7 +201,14 @@ class Comparison:
             table, peaks = pl.read_parquet(folder / _TABLE), pl.read_parquet(folder / _PEAKS)
             if table.schema != pl.Schema(TABLE_SCHEMA) or peaks.schema != pl.Schema(PEAK_SCHEMA):
                 raise ValueError("its tables are not those of a comparison")
-            return cls(table, peaks, about)
+            stability = None
+            if (folder / _FIGURES).exists():
+                stability = Stability(pl.read_parquet(folder / _FIGURES), pl.read_parquet(folder / _UNITS))
+                if (stability.figures.schema, stability.units.schema) != (
+                    pl.Schema(FIGURE_SCHEMA), pl.Schema(UNIT_SCHEMA),
+                ):  # fmt: skip
+                    raise ValueError("its tables are not those of a stability")
+            return cls(table, peaks, about, stability)
         except (OSError, ValueError, KeyError, AttributeError, TypeError, pl.exceptions.PolarsError) as error:
             raise ResultError(
                 f"{folder} holds no comparison that can be read: {error}", "Name a folder that `compare` wrote."

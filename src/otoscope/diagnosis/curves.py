@@ -17,7 +17,8 @@ from otoscope.diagnosis.result import Diagnosis
 from otoscope.statistics.intervals import corrected_t
 
 _ENTRIES = {entry.name: entry for entry in CATALOGUE}
-_NOT_ALONG_STREAMS = ("heads", "relations", "segmentation", "blocks", "importance", "mixing")
+_NOT_ALONG_STREAMS = ("heads", "relations", "segmentation", "blocks", "noise", "importance", "spans", "mixing")
+_ALONG_BLOCKS = ("block-influence", "block-summary", "neighbour-deviation")
 _LOW_IS_GOOD = re.compile(r"\b(error|distance|codelength|loss|lower is better)\b")
 WHOLE_MODEL = "all streams"
 """In place of a stream where a score is of all of them together."""
@@ -223,7 +224,11 @@ def difference(first: Curve, stream: str, second: Curve, other: str, paired: boo
 
 
 def curves(
-    table: pl.DataFrame, arrays: Mapping[str, np.ndarray] | None = None, *, whole: bool = False
+    table: pl.DataFrame,
+    arrays: Mapping[str, np.ndarray] | None = None,
+    *,
+    whole: bool = False,
+    blocks: bool = False,
 ) -> dict[Key, Curve]:
     """The curves of a diagnosis by measure and target, in the order of the catalogue; measures unknown to it follow.
 
@@ -234,13 +239,15 @@ def curves(
         table: a diagnosis' table.
         arrays: its arrays, of which `<measure>.scores` hold the score of every row in every fold.
         whole: also take scores of all streams together, as curves of the one stream "all streams".
+        blocks: also take what blocks do to their input and how they attend, one number a block.
     """
     found: dict[Key, list[dict[str, Any]]] = {}
     places: dict[str, list[str | None]] = {}
     for row in table.to_dicts():
         measure = row["measure"]
         places.setdefault(measure, []).append(row["stream"])
-        if row["head"] is not None or not along_streams(measure) or (row["stream"] is None and not whole):
+        along = along_streams(measure) or (blocks and measure in _ALONG_BLOCKS)
+        if row["head"] is not None or not along or (row["stream"] is None and not whole):
             continue
         row["stream"] = row["stream"] or WHOLE_MODEL
         for column in ("value", "low", "high", "floor", "ceiling"):

@@ -46,13 +46,15 @@ class Entry:
         """Whether what it needs was given."""
         if self.needs.startswith("--against"):
             return options.other is not None
+        if self.needs.startswith("--initial"):
+            return options.checkpoints
         return not self.needs or self.needs.removeprefix("--table ").partition("=")[0] in options.tables
 
 
 ONE = "one pass, shared"
 WITH_MAPS = "the same pass, with whole maps of some utterances"
 MANY = "many passes"
-ON_REQUEST = ("variants", "word-spans", "probes", "relations", "segmentation", "importance", "mixing")
+ON_REQUEST = ("variants", "word-spans", "probes", "relations", "segmentation", "noise", "importance", "spans", "mixing")
 """Groups that are taken only when they are named."""
 
 

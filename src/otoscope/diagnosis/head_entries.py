@@ -70,6 +70,7 @@ def _relations() -> Iterator[Entry]:
         ("heads", "phone", ""),
         ("relations", "phone", "-exclude-run"),
         ("relations", "word", ""),
+        ("relations", "word", "-exclude-run"),
     ):
         maker = f"relation-{tier}{ending}"
         make = plain(partial(RelationMaps, tier, bool(ending)))
@@ -119,6 +120,13 @@ _PASSES = {
     "span-mel": ("a radius", "L1 distance", "how well a probe gives the spectrum back"),
     "sign-test": ("a claim", "the claim's own", "whether what was found of other models is found here"),
 }
+_BY_PLACE = {
+    "span-layer": (
+        "a layer, a radius and a metric",
+        "what a metric loses with one layer's attention cut off at a radius",
+    ),
+    "span-head": ("a head, a radius and a metric", "the same with one head's attention cut off"),
+}
 _MIXING = {
     "attention": "raw weights, the mean over heads",
     "norm": "weights times the values they carry, through the residual and the norm (Kobayashi et al.)",
@@ -131,8 +139,18 @@ def many_pass_entries() -> Iterator[Entry]:
     for name, (rows, unit, tells) in _PASSES.items():
         yield Entry(name, "importance", rows, unit, MANY, tells, None)
     for name, tells in _MIXING.items():
-        for ending, also in (("", ""), ("-rollout", "; multiplied up from the input")):
+        for ending, unit, also in (
+            ("", "frames", ""),
+            ("-rollout", "frames", "; multiplied up from the input"),
+            ("-words", "words", "; from word to word"),
+        ):
             yield Entry(
-                f"mixing-{name}{ending}", "mixing", "a layer", "distance in frames, shares", MANY,
+                f"mixing-{name}{ending}", "mixing", "a layer", f"distance in {unit}, shares", MANY,
                 f"how far a layer reaches by {tells}{also}", None,
             )  # fmt: skip
+
+
+def span_entries() -> Iterator[Entry]:
+    """Spans limited in one place at a time: as many variants of the model as there are places and radii."""
+    for name, (rows, tells) in _BY_PLACE.items():
+        yield Entry(name, "spans", rows, "the metric's own", MANY, tells, None)

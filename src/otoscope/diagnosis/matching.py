@@ -12,7 +12,9 @@ from otoscope.diagnosis.comparison import PEAK_SCHEMA, TABLE_SCHEMA, Comparison
 from otoscope.diagnosis.curves import Curve, Depth, Key, curves, difference, group_of
 from otoscope.diagnosis.provenance import versions
 from otoscope.diagnosis.result import Diagnosis
+from otoscope.diagnosis.stability import Stability, stability_of
 from otoscope.errors import MeasureError, ResultError
+from otoscope.interventions.prediction import CRITICALITY
 
 _TASK = ("labels", "labels_left_out", "labels_without_vector", "segments", "span", "weights", "clusters_wanted")
 """Notes of a measure that say what was asked of the streams: where they differ, so do the questions."""
@@ -34,6 +36,8 @@ def compare_diagnoses(
     Streams are matched by relative depth. Scores on the same speech are comparable; scores on different speech are not,
     for every score depends on the labels and rows that the speech has: with `other_speech` their curves stand side by
     side, and no difference is taken. The same holds of one measure that was asked of other labels or with other weights.
+    Where two of the diagnoses hold the criticality of units, it is told whether they agree (see `stability_of`), on the
+    same speech or not.
 
     Args:
         named: at least two diagnoses by name.
@@ -52,8 +56,10 @@ def compare_diagnoses(
             "Name two or more folders that `otoscope diagnose -o` wrote.",
         )
     stated = _same_speech(named, other_speech)
-    found = {name: curves(diagnosis.table, diagnosis.arrays, whole=True) for name, diagnosis in named.items()}
-    keys, absent = _shared(named, found, measures)
+    found = {
+        name: curves(diagnosis.table, diagnosis.arrays, whole=True, blocks=True) for name, diagnosis in named.items()
+    }
+    keys, absent, stability = _shared(named, found, measures, stability_of(named))
     stated += _circumstances(named)
     depths = {name: Depth.of(diagnosis) for name, diagnosis in named.items()}
     reference = next(iter(named))
@@ -90,6 +96,7 @@ def compare_diagnoses(
         pl.DataFrame(rows, schema=TABLE_SCHEMA, orient="row"),
         pl.DataFrame(peaks, schema=PEAK_SCHEMA, orient="row"),
         about,
+        stability,
     )
 
 
@@ -128,14 +135,18 @@ def _speech(diagnosis: Diagnosis) -> str:
 
 
 def _shared(
-    named: Mapping[str, Diagnosis], found: Mapping[str, Mapping[Key, Curve]], measures: str | Iterable[str] | None
-) -> tuple[list[Key], list[dict[str, Any]]]:
+    named: Mapping[str, Diagnosis],
+    found: Mapping[str, Mapping[Key, Curve]],
+    measures: str | Iterable[str] | None,
+    stability: Stability | None,
+) -> tuple[list[Key], list[dict[str, Any]], Stability | None]:
     """What two or more of the diagnoses hold (or one, of relations to another model), and what some of them lack."""
     every = list(dict.fromkeys(key for held in found.values() for key in held))
     if measures is not None:
         wanted = measures.split(",") if isinstance(measures, str) else list(measures)
         wanted = [name.strip() for name in wanted if name.strip()]
         there = {measure for measure, _ in every} | {group_of(measure) for measure, _ in every}
+        there |= set() if stability is None else {CRITICALITY, "blocks"}
         unknown = [name for name in wanted if name not in there]
         if unknown or not wanted:
             raise MeasureError(
@@ -143,6 +154,7 @@ def _shared(
                 f"They hold: {', '.join(dict.fromkeys(measure for measure, _ in every)) or 'none'}.",
             )
         every = [key for key in every if key[0] in wanted or group_of(key[0]) in wanted]
+        stability = stability if {CRITICALITY, "blocks"} & set(wanted) else None
     keys, absent = [], []
     for key in every:
         held = [name for name in found if key in found[name]]
@@ -155,7 +167,7 @@ def _shared(
                 for name in found
                 if name not in held
             ]
-    if not keys:
+    if not keys and stability is None:
         held_by = "; ".join(
             f"{name}: {', '.join(dict.fromkeys(m for m, _ in held)) or 'none'}" for name, held in found.items()
         )
@@ -163,7 +175,7 @@ def _shared(
             f"No two of the diagnoses share a measure along the streams ({held_by})",
             "Diagnose both with the same --measures.",
         )
-    return keys, absent
+    return keys, absent, stability
 
 
 def _relates(curve: Curve) -> bool:

@@ -280,8 +280,11 @@ class Observation:
             source.memory.clear()  # decomposed covariances take more room than the states
         notes: dict[str, Any] = {name: result.notes for name, result in results.items()}
         if self.outside.any():
+            heads = self.model.anatomy.heads
             notes["attention_on_padding"] = {
-                f"layer.{k}": round(float(row.mean() / len(self.seen)), 6) for k, row in enumerate(self.outside, 1)
+                f"layer.{k}": round(float(row.sum() / count / len(self.seen)), 6)
+                for k, (row, count) in enumerate(zip(self.outside, heads, strict=True), 1)
+                if count
             }
         provenance = {
             "model": self.model.describe(),

@@ -38,6 +38,7 @@ class Options:
         word_pairs: word pairs with similarities by name.
         sentence_pairs: pairs of utterance ids or transcripts with similarities by name.
         other: anatomy and name of another model that the first is compared with.
+        checkpoints: whether weights from along the model's training are given.
         wanted: names of the measures that are wanted, where one object yields several.
         corpus: the corpus, whose own words and sentences are paired.
         seed: of the choice of pairs.
@@ -48,6 +49,7 @@ class Options:
     word_pairs: Mapping[str, Sequence[WordPair]] = field(default_factory=dict)
     sentence_pairs: Mapping[str, Sequence[WordPair]] = field(default_factory=dict)
     other: tuple[Anatomy, str] | None = None
+    checkpoints: bool = False
     wanted: frozenset[str] = frozenset()
     corpus: Corpus | None = None
     seed: int = 0

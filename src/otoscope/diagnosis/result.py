@@ -31,6 +31,11 @@ def table_of(rows: Iterable[Row]) -> pl.DataFrame:
     return pl.DataFrame([asdict(row) for row in rows], schema=SCHEMA, orient="row")
 
 
+def rows_of(table: pl.DataFrame) -> list[Row]:
+    """The rows of a table with the columns of `SCHEMA`."""
+    return [Row(**row) for row in table.to_dicts()]
+
+
 def with_results(
     diagnosis: Diagnosis, results: Mapping[str, Result], measures: Sequence[str], skipped: Sequence[Mapping[str, str]]
 ) -> Diagnosis:

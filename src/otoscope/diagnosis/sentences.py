@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from otoscope.diagnosis.block_sentences import block_sentences
+from otoscope.diagnosis.head_sentences import mixing_sentences, relation_sentences
 from otoscope.statistics.intervals import corrected_t
 
 if TYPE_CHECKING:
@@ -25,8 +27,11 @@ def sentences(diagnosis: Diagnosis) -> list[str]:
         *(line for name in _READ if (line := _best_read(diagnosis, name))),
         *_sound(diagnosis),
         *_heads(diagnosis),
+        *relation_sentences(diagnosis),
         *_importance(diagnosis),
+        *mixing_sentences(diagnosis),
         *_blocks(diagnosis),
+        *block_sentences(diagnosis),
         *_left_out(diagnosis),
     ]
 

@@ -162,6 +162,8 @@ def _values(
                 for name, value in frontend.inputs([samples]).items()
             }
             loss, hits = terms(model(**inputs, mask_time_indices=mask), utterance, mask, draw)
+            # Nothing is likelier than what is not a number: without this it would pass for a frame that was missed.
+            hits = torch.where(loss.isfinite(), hits.double(), torch.nan)
             rows.append((float(loss.double().sum()), float(hits.double().sum()), float(mask.sum())))
             done += utterance.n_samples / RATE
             if progress is not None:

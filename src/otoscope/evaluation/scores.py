@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from otoscope.errors import EvaluationError, ResultError
+from otoscope.errors import EvaluationError, NotFiniteError, ResultError
 from otoscope.evaluation.bootstrap import Blocks, Estimate, allow_for_unseen, block_bootstrap, blocks_of
 
 _KEY = "otoscope.scores"
@@ -63,9 +63,8 @@ class Scores:
             bad = ~np.isfinite(array) | ((array < 0) if name == "denominator" else False)
             if bad.any():
                 k = int(np.flatnonzero(bad)[0])
-                raise EvaluationError(
-                    f"The {name} of {self.metric} is {array[k]} for utterance {self.ids[k]!r}", "Leave it out."
-                )
+                kind = EvaluationError if np.isfinite(array[k]) else NotFiniteError
+                raise kind(f"The {name} of {self.metric} is {array[k]} for utterance {self.ids[k]!r}", "Leave it out.")
         if not self.denominator.sum() > 0:
             raise EvaluationError(
                 f"{self.metric} has nothing to be counted on: its denominators sum to zero over {n} utterance(s)",

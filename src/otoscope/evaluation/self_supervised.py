@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -38,23 +39,6 @@ class _Pretext(Metric):
         check_mask(share, span)
         self.share, self.span, self.seed = share, span, seed
 
-    def _scores(self, corpus: Corpus, values: Mapping[str, np.ndarray]) -> Scores:
-        counted = values["hits"] if self.higher_is_better else values["loss"]
-        return Scores(
-            self.name, self.unit, self.higher_is_better, tuple(u.id for u in corpus), tuple(u.speaker for u in corpus),
-            counted, values["frames"],
-        )  # fmt: skip
-
-
-class ContrastiveLoss(_Pretext):
-    """The loss of wav2vec 2.0 without its diversity term (Baevski et al. 2020, equation 3), codes taken at their likeliest.
-
-    Chance is ln(1 + negatives), 4.62 nats with 100 of them.
-    """
-
-    name = "contrastive-loss"
-    unit = "nats per masked frame"
-
     def values(
         self,
         model: SpeechModel | Recogniser,
@@ -66,20 +50,45 @@ class ContrastiveLoss(_Pretext):
         """See `Metric`; utterances run one at a time.
 
         Raises:
-            HeadError: the model has no quantiser, or masks nothing.
+            HeadError: the model has not the head that it was pre-trained with, or masks nothing.
             EvaluationError: the corpus is empty.
         """
-        ready = _checked(model, corpus)
-        if not all(hasattr(ready.source, part) for part in ("quantizer", "project_hid", "project_q")):
+        values = self._values(_checked(model, corpus), corpus, progress)
+        counted = values["hits"] if self.higher_is_better else values["loss"]
+        return Scores(
+            self.name, self.unit, self.higher_is_better, tuple(u.id for u in corpus), tuple(u.speaker for u in corpus),
+            counted, values["frames"],
+        )  # fmt: skip
+
+    @abstractmethod
+    def _values(self, model: SpeechModel, corpus: Corpus, progress: Progress | None) -> Mapping[str, np.ndarray]:
+        """Loss, hits and frames of each utterance."""
+
+
+class ContrastiveLoss(_Pretext):
+    """The loss of wav2vec 2.0 without its diversity term (Baevski et al. 2020, equation 3), codes taken at their likeliest.
+
+    Chance is ln(1 + negatives), 4.62 nats with 100 of them.
+    """
+
+    name = "contrastive-loss"
+    unit = "nats per masked frame"
+
+    def _values(self, model: SpeechModel, corpus: Corpus, progress: Progress | None) -> Mapping[str, np.ndarray]:
+        """See `contrastive_values`.
+
+        Raises:
+            HeadError: the model has no quantiser, or masks nothing.
+        """
+        if not all(hasattr(model.source, part) for part in ("quantizer", "project_hid", "project_q")):
             raise HeadError(
-                f"{ready.name} ({type(ready.source).__name__}) has no quantiser for a contrastive loss",
+                f"{model.name} ({type(model.source).__name__}) has no quantiser for a contrastive loss",
                 "Name a model as it came out of pre-training.",
             )
-        check_masking(ready.source)
-        values = contrastive_values(
-            ready.source, ready.frontend, corpus.utterances, self.seed, self.share, self.span, progress
+        check_masking(model.source)
+        return contrastive_values(
+            model.source, model.frontend, corpus.utterances, self.seed, self.share, self.span, progress
         )
-        return self._scores(corpus, values)
 
 
 class ContrastiveAccuracy(ContrastiveLoss):
@@ -125,36 +134,26 @@ class MaskedPredictionLoss(_Pretext):
     def _stored(self, model: SpeechModel) -> tuple[nn.Linear, Clusters]:
         return read_prediction_head(Path(self.head or str(getattr(model.source, "name_or_path", ""))))
 
-    def values(
-        self,
-        model: SpeechModel | Recogniser,
-        corpus: Corpus,
-        *,
-        batch_seconds: float = 30.0,
-        progress: Progress | None = None,
-    ) -> Scores:
-        """See `Metric`; utterances run one at a time.
+    def _values(self, model: SpeechModel, corpus: Corpus, progress: Progress | None) -> Mapping[str, np.ndarray]:
+        """See `prediction_values`.
 
         Raises:
             CheckpointError: there is no head for masked prediction.
             HeadError: the head does not fit the model, or the model masks nothing.
-            EvaluationError: the corpus is empty.
         """
-        ready = _checked(model, corpus)
-        head, clusters = self._stored(ready)
-        encoder, width = ready.family.encoder(ready.source), ready.anatomy.widths["input"]
+        head, clusters = self._stored(model)
+        encoder, width = model.family.encoder(model.source), model.anatomy.widths["input"]
         check_masking(encoder)
         if head.in_features != width:
             raise HeadError(
-                f"The head of masked prediction takes vectors of {head.in_features}, and {ready.name} gives {width}",
+                f"The head of masked prediction takes vectors of {head.in_features}, and {model.name} gives {width}",
                 "Name the folder with the head that was trained with this model.",
             )
-        values = prediction_values(
-            encoder, head.to(ready.device), ready.frontend, corpus.utterances,
-            labels_of(clusters, ready, corpus) if self.labels is None else self.labels,
+        return prediction_values(
+            encoder, head.to(model.device), model.frontend, corpus.utterances,
+            labels_of(clusters, model, corpus) if self.labels is None else self.labels,
             self.seed, self.share, self.span, progress,
         )  # fmt: skip
-        return self._scores(corpus, values)
 
 
 class MaskedPredictionAccuracy(MaskedPredictionLoss):

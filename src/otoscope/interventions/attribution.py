@@ -14,7 +14,8 @@ from otoscope.errors import EvaluationError
 from otoscope.interventions.engine import Progress
 from otoscope.interventions.gradients import head_outputs, interval_row
 from otoscope.interventions.losses import Loss
-from otoscope.interventions.replay import Player, Tape
+from otoscope.interventions.replay import Player
+from otoscope.interventions.tape import Tape
 from otoscope.measures.measure import Result, Row
 from otoscope.models import tap
 from otoscope.models.model import SpeechModel

@@ -28,6 +28,7 @@ def pruning_curves(
     seed: int = 0,
     batch_seconds: float = 30.0,
     store: str | Path | None = None,
+    cache_gb: float | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Removes heads cumulatively, by each order; nothing is trained anew.
@@ -43,6 +44,7 @@ def pruning_curves(
         seed: of the bootstrap.
         batch_seconds: see `Metric.values`.
         store: see `scores_of_variants`.
+        cache_gb: see `Engine`.
         progress: called after each batch with the seconds done and in all.
 
     Returns:
@@ -71,7 +73,14 @@ def pruning_curves(
             if name is not None:
                 variants[name] = edits
     scores = scores_of_variants(
-        model, corpus, variants, metric, batch_seconds=batch_seconds, store=store, progress=progress
+        model,
+        corpus,
+        variants,
+        metric,
+        batch_seconds=batch_seconds,
+        store=store,
+        cache_gb=cache_gb,
+        progress=progress,
     )
     rows = [
         row

@@ -39,7 +39,9 @@ def gradient_importance(
     The derivative for one frame is the product of the head's output before the output projection with the gradient that
     reaches it. Two forms, both divided by frames in every layer, since every frame of speech bears on the loss:
     `importance-gradient` takes the absolute value frame by frame, and then the sum, as the authors' program does;
-    `importance-gradient-sum` sums over the frames of an utterance first, as their equation does.
+    `importance-gradient-sum` sums first, as their equation does, so that it is the derivative by the gate. Where an
+    encoder attends to silence that it was padded with (Whisper), the gate bears on that too; frame by frame only the
+    frames of the utterance count.
 
     Args:
         model: the model; in eval mode, nothing of it is changed.
@@ -67,10 +69,10 @@ def gradient_importance(
             base.frontend.check(len(one), f"Utterance {utterance.id!r}")
         with torch.enable_grad(), head_outputs(base) as outputs:
             losses = loss.of(base, batch.utterances, batch.samples)
-            products = _products(base, outputs, losses, loss.name, len(batch))
-        for k, (utterance, one) in enumerate(zip(batch.utterances, batch.samples, strict=True)):
-            sums = {layer: found[k] for layer, found in products.items()}
-            gathered[utterance.id] = (sums, base.frontend.frames(len(one)))
+            frames_of = [base.frontend.frames(len(one)) for one in batch.samples]
+            products = _products(base, outputs, losses, loss.name, frames_of)
+        for k, (utterance, count) in enumerate(zip(batch.utterances, frames_of, strict=True)):
+            gathered[utterance.id] = ({layer: found[k] for layer, found in products.items()}, count)
         done += batch.seconds
         if progress is not None:
             progress(done, reader.seconds)
@@ -132,9 +134,10 @@ def head_outputs(
 
 
 def _products(
-    model: SpeechModel, outputs: dict[int, list[torch.Tensor]], losses: torch.Tensor, name: str, batch: int
+    model: SpeechModel, outputs: dict[int, list[torch.Tensor]], losses: torch.Tensor, name: str, frames: list[int]
 ) -> dict[int, list[np.ndarray]]:
-    """For each layer and utterance both sums over frames of output times gradient, (2, H)."""
+    """For each layer and utterance, of so many frames each, both sums of output times gradient, (2, H)."""
+    batch = len(frames)
     layers = [layer for layer, heads in enumerate(model.anatomy.head_names, start=1) if heads]
     rows = {layer: sum(len(one) for one in outputs.get(layer, [])) for layer in layers}
     if losses.shape != (batch,) or any(count != batch for count in rows.values()):
@@ -156,7 +159,9 @@ def _products(
         heads = len(model.anatomy.head_names[layer - 1])
         product = torch.zeros_like(one) if gradient is None else gradient * one.detach()
         by_frame = product.detach().double().view(*one.shape[:2], heads, -1).sum(-1)
-        sums = torch.stack([by_frame.abs().sum(1), by_frame.sum(1).abs()], 1)  # (B, 2, H)
+        own = frames[len(found[layer]) : len(found[layer]) + len(one)]
+        sizes = torch.stack([row[:count].abs().sum(0) for row, count in zip(by_frame, own, strict=True)])
+        sums = torch.stack([sizes, by_frame.sum(1).abs()], 1)  # (B, 2, H)
         if not bool(torch.isfinite(sums).all()):
             raise EvaluationError(
                 f"The gradient of the loss {name!r} at layer {layer} is not finite", "Check the model and the speech."

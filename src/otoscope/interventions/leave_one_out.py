@@ -27,6 +27,7 @@ def leave_one_out(
     seed: int = 0,
     batch_seconds: float = 30.0,
     store: str | Path | None = None,
+    cache_gb: float | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Takes a metric without each unit in turn; nothing is trained anew.
@@ -44,6 +45,7 @@ def leave_one_out(
         seed: of the bootstrap.
         batch_seconds: see `Metric.values`.
         store: see `scores_of_variants`.
+        cache_gb: see `Engine`.
         progress: called after each batch with the seconds done and in all.
 
     Returns:
@@ -57,7 +59,14 @@ def leave_one_out(
     places = _places(ready, units)
     variants = {name: [edit] for name, (_, _, edit) in places.items()}
     scores = scores_of_variants(
-        model, corpus, variants, metric, batch_seconds=batch_seconds, store=store, progress=progress
+        model,
+        corpus,
+        variants,
+        metric,
+        batch_seconds=batch_seconds,
+        store=store,
+        cache_gb=cache_gb,
+        progress=progress,
     )
     rows = [_row(scores, name, layer, head, seed) for name, (layer, head, _) in places.items()]
     notes = {

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from otoscope.errors import EvaluationError, ResultError
+from otoscope.errors import EvaluationError, NotFiniteError
 from otoscope.evaluation.metric import Metric, RecognitionMetric, recognise
 from otoscope.evaluation.paired import Difference, paired_bootstrap
 from otoscope.evaluation.references import check_lengths, references_of
 from otoscope.evaluation.scores import Scores
 from otoscope.evaluation.self_supervised import MaskedPredictionLoss
-from otoscope.interventions.engine import BASE, Engine, Part, Progress, Variants, parts_of
-from otoscope.interventions.kept import put, same_run, taken
+from otoscope.interventions.engine import BASE, Engine, Progress, Variants, parts_of
+from otoscope.interventions.kept_parts import Columns, KeptRun
+from otoscope.interventions.sequential import Stopping
+from otoscope.interventions.tally import Tally
 from otoscope.models.model import SpeechModel
 from otoscope.models.recogniser import Recogniser, recogniser_of
 from otoscope.speech.corpus import Corpus
-from otoscope.surgery import fingerprint
-
-_Columns = Mapping[str, Sequence[float]]  # numerators and denominators of a stretch's utterances
 
 
 @dataclass(frozen=True)
@@ -31,20 +29,26 @@ class VariantScores:
     """Scores of a model before any edit and of its variants, on the same utterances in the same batches.
 
     Attributes:
-        before: of the unedited model.
-        after: of each variant, by name.
+        before: of the unedited model, on the whole corpus.
+        after: of each variant, by name; of one that was stopped, on the utterances that it was run on.
+        stopped: how many utterances a variant that was stopped was run on, by name.
+        replaced: on how many utterances a variant's value was not finite and is taken from the variant that stands for
+            chance, by name; those without any are left out.
     """
 
     before: Scores
     after: Mapping[str, Scores]
+    stopped: Mapping[str, int] = field(default_factory=dict)
+    replaced: Mapping[str, int] = field(default_factory=dict)
 
     def difference(self, name: str, seed: int = 0) -> Difference:
-        """A variant against the unedited model, with the paired interval.
+        """A variant against the unedited model, on the utterances of the variant, with the paired interval.
 
         Raises:
             EvaluationError: see `paired_bootstrap`.
         """
-        return paired_bootstrap(self.before, self.after[name], seed=seed)
+        after = self.after[name]
+        return paired_bootstrap(self.before.subset(after.ids), after, seed=seed)
 
 
 def scores_of_variants(
@@ -57,6 +61,10 @@ def scores_of_variants(
     store: str | Path | None = None,
     progress: Progress | None = None,
     reuse: bool = True,
+    cache_gb: float | None = None,
+    together: int = 1,
+    stop: Stopping | None = None,
+    chance: str | None = None,
 ) -> VariantScores:
     """Takes a metric of the unedited model and of every variant.
 
@@ -73,15 +81,27 @@ def scores_of_variants(
             after its last batch.
         progress: called after each batch with the seconds done and in all.
         reuse: see `Engine`.
+        cache_gb: see `Engine`.
+        together: see `Engine`.
+        stop: when a variant is not run on further batches; None runs all on the whole corpus. The unedited model, and
+            the variant that stands for chance, are always run wholly.
+        chance: a variant, such as one with all units reset, whose value of an utterance takes the place of another's
+            that is not finite; None refuses such a value.
 
     Raises:
-        EvaluationError: there is no variant, there are fewer than two utterances, or the metric cannot be taken on them.
-        ModelError: the model has not what the metric needs, or an edit does not fit it.
+        EvaluationError: there is no variant, or none called `chance`; there are fewer than two utterances; the metric
+            cannot be taken on them; or its value for a variant is not finite, and there is none to take its place. What
+            was finished is kept, and with `chance` a run with the same folder goes on.
+        ModelError: the model has not what the metric needs, gives values that are not finite, or an edit does not fit it.
         ResultError: the folder holds the results of another run, or cannot be written.
         SpeechError: an utterance cannot be read or used.
     """
     if not variants:
         raise EvaluationError("There is no variant to be scored", "Give one set of edits or more.")
+    if chance is not None and chance not in variants:
+        raise EvaluationError(
+            f"No variant is called {chance!r}, which is to stand for chance", f"There are {', '.join(variants)}."
+        )
     if len(corpus) == 1:
         raise EvaluationError(
             f"One utterance ({corpus[0].id!r}) gives no interval", "Score variants on two utterances or more."
@@ -90,29 +110,39 @@ def scores_of_variants(
     recogniser = recogniser_of(model, metric.vocabulary) if isinstance(metric, RecognitionMetric) else None
     ready = recogniser.model if recogniser is not None else model.model if isinstance(model, Recogniser) else model
     _check(ready, recogniser, corpus, metric)
-    taken = metric.labelled(ready, corpus) if isinstance(metric, MaskedPredictionLoss) else metric
+    labelled = metric.labelled(ready, corpus) if isinstance(metric, MaskedPredictionLoss) else metric
 
-    def take(variant: SpeechModel, part: Corpus) -> Scores:
+    def score(variant: SpeechModel, part: Corpus) -> Scores:
         if recogniser is None or not isinstance(metric, RecognitionMetric):
-            return taken.values(variant, part, batch_seconds=batch_seconds)
+            return labelled.values(variant, part, batch_seconds=batch_seconds)
         spelling = Recogniser(variant, recogniser.vocabulary)
         return recognise([metric], spelling, part, batch_seconds=batch_seconds)[metric.name]
 
     parts = parts_of(corpus, batch_seconds, spoken=spoken)
-    kept = _Kept(store, ready, corpus, variants, metric, batch_seconds) if store is not None else None
-    done = {k: found for k in range(len(parts)) if kept is not None and (found := kept.read(k, parts[k])) is not None}
-    left = [k for k in range(len(parts)) if k not in done]
-    if left:
-        results = Engine(ready, variants, reuse=reuse).over([parts[k] for k in left], take, progress)
-        for k, part in zip(left, results, strict=True):
-            done[k] = _columns(part)
-            if kept is not None:
-                kept.write(k, done[k])
-    ids = [utterance.id for part in parts for utterance in part]
+    order = list(range(len(parts))) if stop is None else stop.order(len(parts))
+    run = KeptRun(store, ready, corpus, variants, metric, batch_seconds, stop, chance) if store is not None else None
+    engine: Engine | None = None
+    done: dict[int, dict[str, Columns]] = {}
+    tally = Tally(tuple(variants), stop, chance)
+    left = sum(parts[k].seconds for k in order if run is None or not run.has(k))
+    seconds = 0.0
+    for k in order:
+        found = run.read(k, parts[k], tally.running) if run is not None else None
+        if found is None:
+            engine = engine or Engine(ready, variants, reuse=reuse, cache_gb=cache_gb, together=together)
+            found = _columns(engine, parts[k], score, tally.running)
+            if run is not None:
+                run.write(k, found)
+            seconds += parts[k].seconds
+            if progress is not None:
+                progress(seconds, left)
+        done[k] = tally.settle([utterance.id for utterance in parts[k]], found)
     joined = {
-        name: _joined(metric, corpus, ids, [done[k][name] for k in range(len(parts))]) for name in (BASE, *variants)
+        name: _joined(metric, corpus, {k: columns[name] for k, columns in done.items() if name in columns}, parts)
+        for name in (BASE, *variants)
     }
-    return VariantScores(joined.pop(BASE), joined)
+    before = joined.pop(BASE)
+    return VariantScores(before, joined, {name: len(joined[name]) for name in tally.stopped}, tally.replaced)
 
 
 def _check(model: SpeechModel, recogniser: Recogniser | None, corpus: Corpus, metric: Metric) -> None:
@@ -126,70 +156,57 @@ def _check(model: SpeechModel, recogniser: Recogniser | None, corpus: Corpus, me
             metric.check(recogniser, utterance, references[utterance.id])
 
 
-def _columns(part: Part[Scores]) -> dict[str, _Columns]:
-    """Numerators and denominators in the order of the part's utterances."""
-    ids = tuple(utterance.id for utterance in part.corpus)
-    ordered = {name: scores.subset(ids) for name, scores in part.found.items()}
-    return {
-        name: {"numerator": scores.numerator.tolist(), "denominator": scores.denominator.tolist()}
-        for name, scores in ordered.items()
+def _columns(
+    engine: Engine, part: Corpus, score: Callable[[SpeechModel, Corpus], Scores], names: Sequence[str]
+) -> dict[str, Columns]:
+    """Numerators and denominators in the order of the part's utterances; those of variants may be infinite."""
+    ids = tuple(utterance.id for utterance in part)
+    before: list[Scores] = []
+
+    def take(variant: SpeechModel, held: Corpus) -> Columns:
+        try:
+            scores = score(variant, held).subset(ids)
+        except NotFiniteError:
+            if variant is engine.base:
+                raise
+            return _one_by_one(before[0], lambda some: score(variant, held.subset(some)))
+        if variant is engine.base:
+            before.append(scores)
+        return {"numerator": scores.numerator.tolist(), "denominator": scores.denominator.tolist()}
+
+    return engine.run(part, take, names).found
+
+
+def _one_by_one(before: Scores, score: Callable[[Sequence[str]], Scores]) -> Columns:
+    """Numerators of a variant that is not finite somewhere: infinity where it is.
+
+    An utterance in which nothing is counted cannot be scored by itself, and shares the fate of its neighbour.
+    """
+    units = dict(zip(before.ids, before.denominator.tolist(), strict=True))
+    groups: list[list[str]] = [[]]
+    for name in before.ids:
+        if units[name] and any(units[one] for one in groups[-1]):
+            groups.append([])
+        groups[-1].append(name)
+    found: dict[str, float] = {}
+    for group in groups:
+        try:
+            scores = score(group)
+            found |= dict(zip(scores.ids, scores.numerator.tolist(), strict=True))
+        except NotFiniteError:
+            found |= dict.fromkeys(group, math.inf)
+    return {"numerator": [found[name] for name in before.ids], "denominator": before.denominator.tolist()}
+
+
+def _joined(metric: Metric, corpus: Corpus, columns: Mapping[int, Columns], parts: Sequence[Corpus]) -> Scores:
+    """Scores of parts, by their number, as one, in the corpus' order."""
+    rows = {
+        utterance.id: (utterance.speaker, *pair)
+        for k, one in columns.items()
+        for utterance, pair in zip(parts[k], zip(one["numerator"], one["denominator"], strict=True), strict=True)
     }
-
-
-def _joined(metric: Metric, corpus: Corpus, ids: Sequence[str], columns: Sequence[_Columns]) -> Scores:
-    """Scores of all parts as one, in the corpus' order."""
-    speakers = {utterance.id: utterance.speaker for utterance in corpus}
-    values = {name: np.concatenate([one[name] for one in columns]) for name in ("numerator", "denominator")}
-    scores = Scores(
-        metric.name, metric.unit, metric.higher_is_better, tuple(ids), tuple(speakers[one] for one in ids),
-        values["numerator"], values["denominator"],
+    ids = tuple(utterance.id for utterance in corpus if utterance.id in rows)
+    return Scores(
+        metric.name, metric.unit, metric.higher_is_better, ids, tuple(rows[one][0] for one in ids),
+        np.array([rows[one][1] for one in ids], np.float64), np.array([rows[one][2] for one in ids], np.float64),
     )  # fmt: skip
-    return scores.subset(tuple(utterance.id for utterance in corpus))
-
-
-class _Kept:
-    """A folder with what each part gave, and with what it was the result of."""
-
-    def __init__(
-        self,
-        folder: str | Path,
-        model: SpeechModel,
-        corpus: Corpus,
-        variants: Variants,
-        metric: Metric,
-        batch_seconds: float,
-    ) -> None:
-        self.folder = Path(folder)
-        plain = {name: value for name, value in vars(metric).items() if isinstance(value, int | float | str | Path)}
-        about = {
-            "model": fingerprint(model.source),
-            "input": {name: str(value) for name, value in model.frontend.description.items()},
-            "corpus": corpus.fingerprint(),
-            "metric": [metric.name, {name: str(value) for name, value in sorted(plain.items())}],
-            "variants": {name: [edit.to_dict() for edit in edits] for name, edits in variants.items()},
-            "batch_seconds": batch_seconds,
-        }
-        self._names = {BASE, *variants}
-        self.about = {"run": hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest(), **about}
-        same_run(
-            self.folder / "run.json",
-            self.about,
-            "the results of another run: of another model, corpus, metric or edits",
-        )
-
-    def read(self, k: int, part: Corpus) -> dict[str, _Columns] | None:
-        """What part k gave, None where it was not run yet."""
-        place = self._place(k)
-        if not place.exists():
-            return None
-        found = taken(place)
-        if found.keys() != self._names or any(len(one["numerator"]) != len(part) for one in found.values()):
-            raise ResultError(f"{place} is not what a run wrote", "Remove it, and run again.")
-        return found
-
-    def write(self, k: int, found: Mapping[str, _Columns]) -> None:
-        """Keeps what part k gave."""
-        put(self._place(k), found)
-
-    def _place(self, k: int) -> Path:
-        return self.folder / f"part-{k:05d}.json"

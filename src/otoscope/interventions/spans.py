@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from otoscope.errors import EvaluationError
@@ -21,6 +22,8 @@ RADII = (50, 25, 15, 5, 3, 2, 1, 0)
 """In frames of the model; those of Yang, Liu and Lee 2020, section 7.2, whose frames are 30 ms."""
 
 EXTENTS = ("all", "layer", "head")
+PLACES = {"span-layer": "layer", "span-head": "head"}
+"""Names of the curves by place, and the extent of each."""
 FULL = "full"  # in place of a radius, for the whole model
 
 
@@ -74,6 +77,7 @@ def span_curves(
     seed: int = 0,
     batch_seconds: float = 30.0,
     store: str | Path | None = None,
+    cache_gb: float | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Limits how far heads look, to one radius after another; nothing is trained anew.
@@ -91,12 +95,15 @@ def span_curves(
         seed: of the bootstrap.
         batch_seconds: see `Metric.values`.
         store: see `scores_of_variants`.
+        cache_gb: see `Engine`.
         progress: called after each batch with the seconds done and in all.
 
     Returns:
         For each place and radius two rows: `span-METRIC`, the metric with its own 95 % interval, and
         `span-METRIC-change`, the metric less that of the whole model with the paired interval; target is the form,
-        other the radius in frames, "full" for the whole model, which stands first.
+        other the radius in frames, "full" for the whole model, which stands first. Per layer and per head they are
+        called `span-layer` and `span-head`, with the metric as target and the form in the notes; the whole model has no
+        change there.
 
     Raises:
         EvaluationError: see `span_variants` and `scores_of_variants`.
@@ -106,10 +113,21 @@ def span_curves(
     places = span_variants(ready.anatomy, radii, form, per)
     variants = {name: edits for name, (_, edits) in places.items()}
     scores = scores_of_variants(
-        model, corpus, variants, metric, batch_seconds=batch_seconds, store=store, progress=progress
+        model,
+        corpus,
+        variants,
+        metric,
+        batch_seconds=batch_seconds,
+        store=store,
+        cache_gb=cache_gb,
+        progress=progress,
     )
-    measure = f"span-{metric.name}"
-    rows = rows_of(scores, None, measure, Row("", target=form, other=FULL), seed)
+    measure, target, told = f"span-{metric.name}", form, f"span-{metric.name}"
+    if per != "all":
+        measure, target = f"span-{per}", metric.name
+        told = f"{measure} on {target}"
+    rows = rows_of(scores, None, measure, Row("", target=target, other=FULL), seed)
+    rows = rows if per == "all" else rows[:1]  # one whole model for all places, and no change of its own
     for name, (row, _) in places.items():
-        rows += rows_of(scores, name, measure, row, seed)
-    return Result(rows, {}, {measure: notes_of(scores, seed) | {"form": form, "per": per, "radii": list(radii)}})
+        rows += rows_of(scores, name, measure, replace(row, target=target), seed)
+    return Result(rows, {}, {told: notes_of(scores, seed) | {"form": form, "per": per, "radii": list(radii)}})

@@ -7,7 +7,7 @@ rows of the diagnosis table. States of parts of a corpus merge to the state of t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -158,8 +158,8 @@ class Measure(ABC):
                 "Merge states of the same measure only.",
             )
 
-    def _same_groups(self, mine: Mapping[str, int], theirs: Mapping[str, int]) -> None:
-        """Refuses a state whose utterances were dealt into other groups."""
+    def _same_groups(self, mine: object, theirs: object) -> None:
+        """Refuses a state whose utterances were dealt into other groups, or that has other labels beside these."""
         if mine != theirs:
             raise StateError(
                 f"Two states of {self.name!r} were prepared with different corpora or seeds",

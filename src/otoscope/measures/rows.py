@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import abstractmethod
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
 
 import numpy as np
@@ -18,8 +18,9 @@ from otoscope.measures.layers.spans import SPANS, span_means, word_spans
 from otoscope.measures.measure import Measure, Result
 from otoscope.models.anatomy import Anatomy, Grid
 from otoscope.models.capture import Capture
-from otoscope.speech import Corpus
+from otoscope.speech import Corpus, Utterance
 from otoscope.statistics import groups, uniform
+from otoscope.statistics.least import Least
 from otoscope.statistics.partition import FEWEST_SPEAKERS
 from otoscope.statistics.state import take_over
 
@@ -27,7 +28,7 @@ SEQUENCE = "sequence"
 """The span whose frames are kept one by one."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Segment:
     """A stretch of an utterance.
 
@@ -60,6 +61,8 @@ def choose_segments(
 ) -> tuple[Segment, ...]:
     """Chooses segments by a hash of (seed, utterance, segment), so that order and split of the corpus do not matter.
 
+    Memory is that of what is chosen, and a draw a segment of the labels that are kept.
+
     Args:
         corpus: the whole corpus.
         tier: "phone", "word", or "utterance" for whole utterances. Pauses, noises and unknown words are never chosen.
@@ -76,32 +79,51 @@ def choose_segments(
         CorpusError: the corpus lacks the tier.
     """
     if tier == "utterance":
-        found = [Segment(u.id, u.speaker, 0, 0, u.n_samples, "") for u in corpus]
-    else:
-        corpus.require_tier(tier)
-        found = [
-            Segment(u.id, u.speaker, place, x.start, x.end, x.label)
-            for u in corpus
-            for place, x in enumerate(u.tiers.get(tier, ()))
-            if x.label not in NO_LABELS
-        ]
-        counts = Counter(one.label for one in found)
-        frequent = sorted(counts, key=lambda label: (-counts[label], label))[:most_labels]
-        kept = {label for label in frequent if counts[label] >= fewest}
-        found = [one for one in found if one.label in kept]
-    drawn = [uniform(seed, one.utterance, one.place, f"rows {tier}") for one in found]
-    order = sorted(range(len(found)), key=lambda i: (drawn[i], found[i].utterance, found[i].place))
-    taken: defaultdict[str, int] = defaultdict(int)
-    chosen: list[int] = []
-    for i in order:
-        if per_label is None or tier == "utterance" or taken[found[i].label] < per_label:
-            taken[found[i].label] += 1
-            chosen.append(i)
-    return tuple(found[i] for i in sorted(chosen[:most]))
+        return _drawn_least(((k, 0, "") for k in range(len(corpus))), corpus, seed, tier, None, most)
+    corpus.require_tier(tier)
+    counts = Counter(x.label for u in corpus for x in u.tiers.get(tier, ()) if x.label not in NO_LABELS)
+    frequent = sorted(counts, key=lambda label: (-counts[label], label))[:most_labels]
+    kept = {label for label in frequent if counts[label] >= fewest}
+    found = (
+        (k, place, x.label)
+        for k, u in enumerate(corpus)
+        for place, x in enumerate(u.tiers.get(tier, ()))
+        if x.label in kept
+    )
+    return _drawn_least(found, corpus, seed, tier, per_label, most)
+
+
+def _drawn_least(
+    found: Iterable[tuple[int, int, str]],
+    corpus: Corpus,
+    seed: int,
+    tier: str,
+    per_label: int | None,
+    most: int | None,
+) -> tuple[Segment, ...]:
+    """Those of (utterance, place, label) whose draws are least, so many a label and so many in all."""
+    kinds: defaultdict[str, Least[tuple[int, int]]] = defaultdict(
+        lambda: Least(most if per_label is None else per_label)
+    )
+    for k, place, label in found:
+        draw = uniform(seed, corpus[k].id, place, f"rows {tier}")
+        kinds[label if per_label is not None else ""].add((draw, corpus[k].id, place), (k, place))
+    least: Least[tuple[int, int]] = Least(most)
+    for kind in kinds.values():
+        for key, one in kind.items():
+            least.add(key, one)
+    return tuple(_segment(corpus[k], tier, place) for k, place in sorted(one for _, one in least.items()))
+
+
+def _segment(utterance: Utterance, tier: str, place: int) -> Segment:
+    if tier == "utterance":
+        return Segment(utterance.id, utterance.speaker, 0, 0, utterance.n_samples, "")
+    x = utterance.tiers[tier][place]
+    return Segment(utterance.id, utterance.speaker, place, x.start, x.end, x.label)
 
 
 def choose_frames(corpus: Corpus, seed: int, most: int, apart: int = 1280) -> tuple[Segment, ...]:
-    """Chooses single frames by a hash of (seed, utterance, place).
+    """Chooses single frames by a hash of (seed, utterance, place); memory is that of what is chosen.
 
     Args:
         corpus: the whole corpus.
@@ -109,14 +131,14 @@ def choose_frames(corpus: Corpus, seed: int, most: int, apart: int = 1280) -> tu
         most: at most so many.
         apart: samples from one candidate to the next; as much as the longest hop of the models, so that none comes twice.
     """
-    found = [
-        Segment(u.id, u.speaker, place, start, start + 1, "")
-        for u in corpus
-        for place, start in enumerate(range(apart // 2, u.n_samples - apart, apart))
-    ]
-    drawn = [uniform(seed, one.utterance, one.place, "frames") for one in found]
-    order = sorted(range(len(found)), key=lambda i: (drawn[i], found[i].utterance, found[i].place))
-    return tuple(found[i] for i in sorted(order[:most]))
+    least: Least[tuple[int, int, int]] = Least(most)
+    for k, u in enumerate(corpus):
+        for place, start in enumerate(range(apart // 2, u.n_samples - apart, apart)):
+            least.add((uniform(seed, u.id, place, "frames"), u.id, place), (k, place, start))
+    return tuple(
+        Segment(corpus[k].id, corpus[k].speaker, place, start, start + 1, "")
+        for k, place, start in sorted(one for _, one in least.items())
+    )
 
 
 class RowsMeasure(Measure):

@@ -306,6 +306,16 @@ class BranchEdit(nn.Module):
         return (states, *output[1:]) if isinstance(output, tuple) else states
 
 
+class Replacement(nn.Module):
+    """A module that stands in place of one of the original's, whose weights do not tell all that it does."""
+
+    neutral = False
+
+    def description(self) -> tuple[Any, ...]:
+        """Everything beside the weights that changes the result, as plain values."""
+        raise NotImplementedError
+
+
 def head_edits(attention: nn.Module) -> HeadEdits | None:
     """The changes of an attention module, None where there are none."""
     return getattr(attention, HEADS, None)
@@ -322,5 +332,5 @@ def described(encoder: nn.Module, rename: Callable[[str], str]) -> list[tuple[st
     return [
         (rename(path), module.description())
         for path, module in encoder.named_modules()
-        if isinstance(module, HeadEdits | BranchEdit) and not module.neutral
+        if isinstance(module, HeadEdits | BranchEdit | Replacement) and not module.neutral
     ]

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from otoscope.errors import CaptureError, ModelError
+from otoscope.errors import CaptureError, ModelError, NotFiniteError
 from otoscope.models import tap
 from otoscope.models.anatomy import Anatomy, Grid
 from otoscope.models.capture import Capture, Collector, Transform
@@ -171,7 +171,7 @@ class SpeechModel:
                 ),
                 "",
             )
-            raise CaptureError(
+            raise NotFiniteError(
                 f"{self.name} gives values that are not finite for a batch with {utterances[0].id!r}{first}",
                 "Load the model in float32, and check its weights and the recording.",
             )
@@ -192,9 +192,21 @@ class SpeechModel:
         Returns:
             What the encoder hands to a head, (B, T, d); frames beyond an utterance's own are padding.
         """
-        self._n_samples = tuple(len(one) for one in samples)
+        self.expect([len(one) for one in samples])
         inputs = {name: value.to(self.device) for name, value in self._inputs(samples).items()}
         return self._encoder(**inputs).last_hidden_state
+
+    @property
+    def expected(self) -> tuple[int, ...]:
+        """Samples of each utterance of the pass at hand, or of the last one."""
+        return self._n_samples
+
+    def expect(self, n_samples: Sequence[int]) -> None:
+        """Says how many samples each utterance of the next pass has; for those who run `encoder` themselves.
+
+        Modules that see each utterance by itself go by it; `encode` says it on its own.
+        """
+        self._n_samples = tuple(n_samples)
 
     def _inputs(self, samples: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
         """The encoder's input, in the type of its weights."""

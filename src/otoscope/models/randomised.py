@@ -23,8 +23,9 @@ def randomised(model: SpeechModel, seed: int = 0) -> SpeechModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = kind(config)
-    own = {name: tuple(one.shape) for name, one in model.source.named_parameters()}
-    if {name: tuple(one.shape) for name, one in fresh.named_parameters()} != own:
+    # Statistics of norms among them: a norm that was put in place of another has others.
+    own = {name: tuple(one.shape) for name, one in model.source.state_dict().items()}
+    if {name: tuple(one.shape) for name, one in fresh.state_dict().items()} != own:
         raise ModelError(
             f"{model.name} has other sizes than its configuration tells: it was edited",
             "Take the random network's floor of the original model.",

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from otoscope.errors import CaptureError, HeadError, VocabularyError
+from otoscope.errors import CaptureError, HeadError, NotFiniteError, VocabularyError
 from otoscope.models.families import submodule
 from otoscope.models.frontends import RATE
 from otoscope.models.loading import load
@@ -117,7 +117,7 @@ class Recogniser:
                             "Pass a model in the form its library builds it.",
                         )
                     if not bool(torch.isfinite(row[:frames]).all()):
-                        raise CaptureError(
+                        raise NotFiniteError(
                             f"{self.name} gives values that are not finite for {name[0].lower()}{name[1:]}",
                             "Load the model in float32, and check its weights.",
                         )
@@ -169,7 +169,8 @@ def recogniser_of(
     if not place:
         raise VocabularyError(
             f"{model.name} was not read from a folder, so nothing says what its outputs stand for",
-            "Pass vocabulary=: tokens with their numbers, as in vocab.json, or a folder with the model's tokenizer.",
+            "Save it with its tokenizer and load it from that folder, or pass vocabulary= where it is taken: tokens with "
+            "their numbers, as in vocab.json, or a folder with the tokenizer.",
         )
     return Recogniser(model, read_vocabulary(place, config.vocab_size))
 

@@ -192,6 +192,30 @@ class RelativeDistance(Reduction):
         return self._sum / self._frames
 
 
+class BlockMap(Reduction):
+    """Of the map of the block, which is the mean of its heads' maps, the means over queries of two numbers of a row.
+
+    The first is the row's entropy in nat, the second the sum of its squared weights: shape (2,). Without heads both are 0.
+    """
+
+    name = "block-map"
+
+    def start(self, heads: int, frames: int, like: torch.Tensor) -> None:
+        """See `Reduction`."""
+        self._sums = like.new_zeros(2, dtype=torch.float64)
+        self._heads, self._frames = max(heads, 1), frames
+
+    def tile(self, first: int, scores: torch.Tensor, weights: torch.Tensor) -> None:
+        """One map's worth of logarithms, however many heads there are."""
+        block = weights.sum(0) / self._heads
+        self._sums[0] += torch.special.entr(block).sum(dtype=torch.float64)
+        self._sums[1] += block.square_().sum(dtype=torch.float64)
+
+    def finish(self) -> torch.Tensor:
+        """See `Reduction`; a weight that rounding left above 1 takes a hair off the entropy."""
+        return (self._sums / self._frames).clamp(min=0)
+
+
 class WholeMap(Reduction):
     """The map itself, (heads, frames, frames): for viewers and tests, never for a pass over a corpus."""
 

@@ -93,7 +93,8 @@ def attend(
     """Attention of a batch, with the statistics of every map.
 
     What the statistics see are rows that sum to one: where part of a row lies on padding that is cut off, or outside a
-    span that is cut after the softmax, they see the rest of the row brought back to one, and the part is told apart.
+    span that is cut after the softmax, they see the rest of the row brought back to one. What lies on padding is told
+    apart.
 
     Args:
         tap: where the statistics go.
@@ -135,6 +136,10 @@ def attend(
                 scores += added
             if edits is not None:
                 scores = edits.replace(scores, first, _LOWEST)
+                if (
+                    added is not None and edits.reshapes
+                ):  # a replaced map has lost what the mask hides, as in causal models
+                    scores = scores.masked_fill(added <= _LOWEST / 2, _LOWEST)
             weights = torch.softmax(scores, -1)
             used = weights if edits is None else edits.shorten(weights, first)
             context[b, first:last] = (used @ values).transpose(0, 1)
@@ -144,8 +149,8 @@ def attend(
             if attended > frames or used is not weights:  # the rest of the row is silence, or outside the span
                 if edits is not None:
                     scores = edits.within(scores, first, _LOWEST)
-                used, scores = used[:, :counted, :frames], scores[:, :counted, :frames]
-                lost += (1 - used.sum(-1)).sum(1, dtype=torch.float64)
+                scores = scores[:, :counted, :frames]
+                lost += used[:, :counted, frames:].sum((1, 2), dtype=torch.float64)
                 weights = torch.softmax(scores, -1)
             if reading:
                 peaks = scores.amax(-1), weights.amax(-1)

@@ -10,7 +10,10 @@ from typing import Any, Literal
 from otoscope.errors import VocabularyError
 
 PIECE = "▁"  # marks the start of a word in vocabularies of word pieces
-_CURE = "Pass vocabulary=: a mapping from tokens to numbers, as in vocab.json, or a folder with the model's tokenizer."
+_CURE = (
+    "Put the tokenizer that the model was trained with beside its weights; where a vocabulary can be named (vocabulary=, "
+    "`otoscope evaluate --vocabulary`), name tokens with their numbers, as in vocab.json, or a folder with a tokenizer."
+)
 
 
 @dataclass(frozen=True)
@@ -168,10 +171,7 @@ def read_vocabulary(place: str | Path, outputs: int) -> Vocabulary:
     local = folder.exists() or str(place).startswith((".", "/", "~"))
     if local and not any((folder / name).is_file() for name in _TOKENIZERS):
         told = f"The folder {place} holds no tokenizer" if folder.is_dir() else f"There is no folder {place}"
-        raise VocabularyError(
-            f"{told}, so nothing says what the model's outputs stand for",
-            f"Name the folder with the model's {' or '.join(_TOKENIZERS[:2])} (vocabulary=, --vocabulary).",
-        )
+        raise VocabularyError(f"{told}, so nothing says what the model's outputs stand for", _CURE)
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder) if local else str(place), trust_remote_code=False)
     except Exception as error:  # whatever the library makes of an absent or broken tokenizer

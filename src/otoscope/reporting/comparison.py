@@ -10,6 +10,7 @@ from typing import Any
 from otoscope.diagnosis.comparison import Comparison
 from otoscope.diagnosis.curves import Key, titles, unit_of
 from otoscope.reporting import facts
+from otoscope.reporting.comparison_stability import stability_parts
 from otoscope.reporting.figures import (
     BLUE,
     GREEN,
@@ -59,6 +60,7 @@ def render_comparison(comparison: Comparison) -> str:
     called = titles(comparison.keys)
     along = [key for key in comparison.keys if any(comparison.values(*key, name)[1:] for name in comparison.names)]
     figures = {key: _figure(comparison, key, called[key], place) for place, key in enumerate(along, 1)}
+    stability, more = stability_parts(comparison.stability, comparison.names, mark)
     units: dict[str, list[dict[str, Any]]] = {}
     for key in comparison.keys:
         shown = {"figure": figures.get(key), "title": called[key], "table": _table(comparison, key)}
@@ -76,12 +78,13 @@ def render_comparison(comparison: Comparison) -> str:
             "stated": comparison.provenance["stated"],
             "absent": absent_in_words(comparison),
             "marks": marks,
+            "stability": stability,
             "units": units,
             "peaks": [(called[key], [_peak(comparison, key, name) for name in comparison.names]) for key in called],
             "csv": csv_link(comparison.table),
             "n_rows": comparison.table.height,
         }
-        | page_parts(list(figures.values())),
+        | page_parts([*more, *figures.values()]),
     )
 
 

@@ -14,7 +14,11 @@ from typing import Any
 from otoscope._version import __version__
 from otoscope.errors import ResultError
 from otoscope.reporting import facts
-from otoscope.reporting.blocks import lift_figure, profile_figures
+from otoscope.reporting.abnormal import VERDICT_COLOURS, abnormal_panel
+from otoscope.reporting.block_pictures import block_pictures
+from otoscope.reporting.blocks import lift_figure
+from otoscope.reporting.cheap import cheap_panel
+from otoscope.reporting.criticality import criticality_panel
 from otoscope.reporting.figures import CATEGORY_COLOURS, Figure
 from otoscope.reporting.heads import category_table, extreme_heads, head_figure, scatter_figure
 from otoscope.reporting.importance import importance_panel
@@ -124,7 +128,7 @@ def _context(diagnosis: Reportable, rows: Mapping[str, Sequence[Row]]) -> dict[s
         "scatter": scatter_figure(rows),
         "lift": lift_figure(rows, hop_ms),
     }
-    panels, maps, blocks = layer_panels(diagnosis.table), stream_maps(rows), profile_figures(rows, hop_ms)
+    panels, maps = layer_panels(diagnosis.table), stream_maps(rows)
     layers = [panel.figure for panel in panels]
     notes = facts.part(provenance, "notes")
     relations, importance = relation_panels(rows, diagnosis.arrays, notes), importance_panel(rows, notes)
@@ -132,7 +136,11 @@ def _context(diagnosis: Reportable, rows: Mapping[str, Sequence[Row]]) -> dict[s
     of_heads = [figure for panel in relations for figure in (*panel.maps, panel.scatter)]
     of_heads += [figure for panel in (segmentation, importance) if panel is not None for figure in panel.figures]
     of_heads += mixing
-    drawn = [figure for figure in (*layers, *maps, *single.values(), *of_heads, *blocks) if figure is not None]
+    abnormal, criticality, cheap = abnormal_panel(rows, notes), criticality_panel(rows, notes), cheap_panel(rows)
+    blocks = block_pictures(rows, hop_ms, abnormal.patterns if abnormal is not None else {})
+    of_blocks = [picture.figure for picture in blocks]
+    of_blocks += [figure for panel in (abnormal, criticality, cheap) if panel is not None for figure in panel.figures]
+    drawn = [figure for figure in (*layers, *maps, *single.values(), *of_heads, *of_blocks) if figure is not None]
     return (
         single
         | {
@@ -155,6 +163,10 @@ def _context(diagnosis: Reportable, rows: Mapping[str, Sequence[Row]]) -> dict[s
             "importance": importance,
             "mixing": mixing,
             "blocks": blocks,
+            "abnormal": abnormal,
+            "verdict_colours": VERDICT_COLOURS,
+            "criticality": criticality,
+            "cheap": cheap,
             "csv": csv_link(diagnosis.table),
             "n_rows": diagnosis.table.height,
         }

@@ -5,6 +5,7 @@ from typing import Any
 
 from otoscope.diagnosis.curves import curves
 from otoscope.reporting import facts
+from otoscope.reporting.block_table import block_tables
 from otoscope.reporting.segmentation import segmentation_panel
 from otoscope.reporting.values import (
     CATEGORIES,
@@ -56,7 +57,8 @@ def render_summary(diagnosis: Reportable, console: Any) -> None:
     found = [str(sentence) for sentence in diagnosis.sentences()]
     found += [" ".join(segmentation.sentences)] if segmentation is not None and segmentation.sentences else []
     table = _table(rows)
-    if not found and table is None and rows:
+    blocks = block_tables(rows)
+    if not found and table is None and not blocks and rows:
         found = [_untold(list(rows))]
     for sentence in found:
         console.print(Padding(hanging(sentence), (0, 0, 0, 1)))
@@ -66,6 +68,11 @@ def render_summary(diagnosis: Reportable, console: Any) -> None:
         hidden = _hidden(rows, len(curves(diagnosis.table)))
         if hidden:
             console.print(Text(f" {hidden} in the report.", style="dim"))
+    for blocks_told, words in blocks:
+        console.print()
+        console.print(blocks_told)
+        for line in words:
+            console.print(Text(f" {line}", style="dim"))
     apart = _left_out(provenance)
     if apart:
         console.print()

@@ -3,11 +3,13 @@
 from otoscope.surgery.applying import apply, edited, fingerprint, gates, prepared, record, undo, units
 from otoscope.surgery.attention import Gate, ReplaceMap, Span
 from otoscope.surgery.branches import Bypass, MeanAblate, mean_outputs
+from otoscope.surgery.causality import Causal
 from otoscope.surgery.edit import Edit, from_dict
 from otoscope.surgery.heads import CutHeads
+from otoscope.surgery.norms import GroupNorm, NoNorm
 from otoscope.surgery.reset import Redraw, Reset
 
 __all__ = [
-    "Bypass", "CutHeads", "Edit", "Gate", "MeanAblate", "Redraw", "ReplaceMap", "Reset", "Span",
-    "apply", "edited", "fingerprint", "from_dict", "gates", "mean_outputs", "prepared", "record", "undo", "units",
+    "Bypass", "Causal", "CutHeads", "Edit", "Gate", "GroupNorm", "MeanAblate", "NoNorm", "Redraw", "ReplaceMap", "Reset",
+    "Span", "apply", "edited", "fingerprint", "from_dict", "gates", "mean_outputs", "prepared", "record", "undo", "units",
 ]  # fmt: skip

@@ -16,6 +16,8 @@ from otoscope.surgery.edit import RECORD, Edit, registered
 from otoscope.surgery.heads import head_axes, of_heads
 from otoscope.surgery.units import Parts, Unit
 
+BATCH_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # what a batch norm holds beside its weights
+
 
 @registered
 @dataclass(frozen=True, eq=False)
@@ -41,7 +43,7 @@ class Reset(Edit):
     def __getstate__(self) -> dict[str, Any]:
         # A model cannot be pickled for all that it is; its weights can.
         kept = self.checkpoint
-        return {"units": self.units, "checkpoint": _encoder_state(kept) if isinstance(kept, SpeechModel) else kept}
+        return vars(self) | {"checkpoint": _encoder_state(kept) if isinstance(kept, SpeechModel) else kept}
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Reset) or self.units != other.units:
@@ -54,9 +56,9 @@ class Reset(Edit):
 
     def apply(self, parts: Parts) -> None:
         """See `Edit`."""
-        values = _state(self.checkpoint, parts)
+        values = checkpoint_state(self.checkpoint, parts)
         for unit in parts.find(self.units):
-            for path, value in _values(parts, unit, values, _called(self.checkpoint)).items():
+            for path, value in unit_values(parts, unit, values, _called(self.checkpoint)).items():
                 parts.replace(path, value)
 
     def to_dict(self) -> dict[str, Any]:
@@ -92,9 +94,9 @@ class Redraw(Edit):
     def apply(self, parts: Parts) -> None:
         """See `Edit`."""
         units = parts.find(self.units)
-        values = _drawn(parts, self.seed)
+        values = fresh_state(parts, self.seed)
         for unit in units:
-            written = _values(parts, unit, values, "the draw")
+            written = unit_values(parts, unit, values, "the draw")
             before = parts.encoder.state_dict()
             if all(torch.equal(before[path], value) for path, value in written.items()) and not self._again(parts):
                 raise SurgeryError(
@@ -119,10 +121,19 @@ def _called(checkpoint: str | Path | SpeechModel | Mapping[str, torch.Tensor]) -
     return f"the checkpoint {checkpoint.name}" if isinstance(checkpoint, SpeechModel) else "the state dict"
 
 
-def _state(
+def checkpoint_state(
     checkpoint: str | Path | SpeechModel | Mapping[str, torch.Tensor], parts: Parts
 ) -> Mapping[str, torch.Tensor]:
-    """Tensors of a checkpoint by their path within the encoder."""
+    """Tensors of a checkpoint by their path within the encoder.
+
+    Args:
+        checkpoint: see `Reset`.
+        parts: the encoder that they are for.
+
+    Raises:
+        SurgeryError: the checkpoint is of another family, or is no state dict of such an encoder.
+        CheckpointError: the folder cannot be loaded.
+    """
     if isinstance(checkpoint, str | Path):
         checkpoint = load(Path(checkpoint))
     if isinstance(checkpoint, SpeechModel):
@@ -143,7 +154,7 @@ def _state(
     )
 
 
-def _drawn(parts: Parts, seed: int) -> Mapping[str, torch.Tensor]:
+def fresh_state(parts: Parts, seed: int) -> Mapping[str, torch.Tensor]:
     """Tensors of an encoder that the library builds and initialises under a seed, on the CPU."""
     config = copy.deepcopy(parts.config)
     config._attn_implementation = "eager"
@@ -152,7 +163,7 @@ def _drawn(parts: Parts, seed: int) -> Mapping[str, torch.Tensor]:
         return type(parts.encoder)(config).state_dict()
 
 
-def _values(parts: Parts, unit: Unit, values: Mapping[str, torch.Tensor], called: str) -> dict[str, torch.Tensor]:
+def unit_values(parts: Parts, unit: Unit, values: Mapping[str, torch.Tensor], called: str) -> dict[str, torch.Tensor]:
     """New values of a unit's tensors, by path; of heads that were cut, there are none.
 
     Args:
@@ -171,7 +182,9 @@ def _values(parts: Parts, unit: Unit, values: Mapping[str, torch.Tensor], called
         if path not in values:
             raise SurgeryError(
                 f"{called[0].upper()}{called[1:]} has no {path!r}, which {unit.name} consists of",
-                "Use a checkpoint of the same model.",
+                "Save the checkpoint with its buffers: statistics of batch norms are set too."
+                if path.rpartition(".")[2] in BATCH_STATISTICS
+                else "Use a checkpoint of the same model.",
             )
         # A copy, so that later training of either model does not reach the other.
         value = values[path].detach().to(old, copy=True)

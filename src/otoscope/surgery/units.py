@@ -16,6 +16,9 @@ from otoscope.models import tap
 from otoscope.models.edits import BRANCH, HEADS, BranchEdit, HeadEdits, head_edits, head_names
 from otoscope.models.families import Family, submodule
 
+SUB_MODULES = ("attention", "feed_forward", "convolution", "norms")
+GRANULARITIES = ("block", "sub-module", "tensor")
+
 _NUMBERS = re.compile(r"\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*")  # a longer one names nothing
 
 
@@ -247,6 +250,52 @@ class Parts:
             module._parameters[name] = nn.Parameter(value.contiguous(), requires_grad=kept)
         else:
             module._buffers[name] = value.contiguous()
+
+
+def units_of(
+    parts: Parts, granularity: str | Sequence[str] = "block", layers: Sequence[int] | None = None
+) -> tuple[Unit, ...]:
+    """The units that a model is examined in.
+
+    Args:
+        parts: the model's encoder.
+        granularity: "block" (layers); "sub-module" (attention, feed-forwards, convolution, and the norms between
+            these); "tensor" (every weight and bias of the layers; statistics of batch norms go with whole modules); or
+            names or patterns, see `Parts.find`.
+        layers: only units of these layers, from 1; None is all, and with patterns what lies outside layers too.
+
+    Returns:
+        Units, layer by layer.
+
+    Raises:
+        SurgeryError: there is no such layer, a pattern matches nothing, or nothing is left.
+    """
+    strange = [layer for layer in layers or () if not 1 <= layer <= len(parts.layers)]
+    if strange:
+        raise SurgeryError(
+            f"There is no layer {strange[0]} in a {parts.family.name} model of {len(parts.layers)} layers",
+            f"Layers are numbered 1 to {len(parts.layers)}.",
+        )
+    if granularity in GRANULARITIES:
+        kinds = {"block": ("layer",), "sub-module": SUB_MODULES, "tensor": ("weights",)}[str(granularity)]
+        weights = {path for path, _ in parts.encoder.named_parameters()}
+        units = [
+            unit
+            for unit in parts.units.values()
+            if unit.layer is not None and unit.kind in kinds and unit.paths
+            and (granularity != "tensor" or unit.paths[0] in weights)
+        ]  # fmt: skip
+    else:
+        patterns = [granularity] if isinstance(granularity, str) else granularity
+        named = {unit.name: unit for pattern in patterns for unit in parts.find(pattern)}
+        units = list(named.values())
+    kept = tuple(unit for unit in units if layers is None or unit.layer in layers)
+    if not kept:
+        raise SurgeryError(
+            f"{granularity!r} names no unit of layers {list(layers or ())}",
+            f"Name one of {', '.join(GRANULARITIES)}, or units of these layers.",
+        )
+    return kept
 
 
 def _numbers(step: str, pattern: str) -> list[str]:

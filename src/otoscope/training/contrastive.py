@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from otoscope.evaluation.pretext import check_masking, contrastive_values
 from otoscope.models.frontends import Frontend
 from otoscope.speech.utterance import Utterance
 from otoscope.training.augmentation import Augmentation
-from otoscope.training.folders import write_frontend
 from otoscope.training.objective import Objective, frame_mask
 
 HOTTEST, COLDEST = 2.0, 0.5
@@ -106,11 +104,6 @@ class Contrastive(Objective):
         values = contrastive_values(self.model, self.frontend, utterances, share=self.share, span=self.span)
         frames = values["frames"].sum()
         return {"loss": float(values["loss"].sum() / frames), "accuracy": float(values["hits"].sum() / frames)}
-
-    def write(self, folder: Path) -> None:
-        """See `Objective`."""
-        self.model.save_pretrained(folder)  # type: ignore[operator]
-        write_frontend(self.frontend, folder)
 
     def describe(self) -> dict[str, Any]:
         """See `Objective`."""

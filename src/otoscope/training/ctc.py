@@ -27,7 +27,6 @@ from otoscope.speech.corpus import Corpus
 from otoscope.speech.utterance import Utterance
 from otoscope.training.architectures import seeded
 from otoscope.training.augmentation import Augmentation
-from otoscope.training.folders import write_frontend
 from otoscope.training.objective import Objective
 from otoscope.training.vocabulary import write_vocabulary
 
@@ -251,8 +250,7 @@ class Ctc(Objective):
 
     def write(self, folder: Path) -> None:
         """See `Objective`; the vocabulary lies beside the model."""
-        self.model.save_pretrained(folder)  # type: ignore[operator]
-        write_frontend(self.frontend, folder)
+        super().write(folder)
         write_vocabulary(self.vocabulary, folder)
 
     def describe(self) -> dict[str, Any]:

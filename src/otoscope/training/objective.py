@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from otoscope.models.frontends import Frontend
 from otoscope.speech.utterance import Utterance
+from otoscope.training.folders import write_frontend
 
 
 class Objective(nn.Module, ABC):
@@ -20,10 +22,12 @@ class Objective(nn.Module, ABC):
     Attributes:
         name: of the objective.
         model: the transformers model that is trained.
+        frontend: prepares its input.
     """
 
     name: str
     model: nn.Module
+    frontend: Frontend
     # Losses are means over a batch: the Trainer divides them by the batches of an update, whatever a batch holds.
     accepts_loss_kwargs = False
 
@@ -52,9 +56,10 @@ class Objective(nn.Module, ABC):
     def held_out(self, utterances: Sequence[Utterance]) -> dict[str, float]:
         """Figures on speech that is not trained on, by name; the same for the same weights."""
 
-    @abstractmethod
     def write(self, folder: Path) -> None:
         """Stores the model in an empty folder as transformers does, with all that is needed to use it."""
+        self.model.save_pretrained(folder)  # type: ignore[operator]
+        write_frontend(self.frontend, folder)
 
     def describe(self) -> dict[str, Any]:
         """Settings of the objective, as plain values; a run is taken up only with the same ones."""

@@ -20,7 +20,6 @@ from otoscope.evaluation.pretext import check_masking, prediction_values
 from otoscope.models.frontends import Frontend
 from otoscope.speech.utterance import Utterance
 from otoscope.training.augmentation import Augmentation
-from otoscope.training.folders import write_frontend
 from otoscope.training.objective import Objective, frame_mask
 
 
@@ -110,8 +109,7 @@ class MaskedPrediction(Objective):
 
     def write(self, folder: Path) -> None:
         """See `Objective`; the head and the clusters' centres lie beside the encoder."""
-        self.model.save_pretrained(folder)  # type: ignore[operator]
-        write_frontend(self.frontend, folder)
+        super().write(folder)
         write_prediction_head(self.head, self.clusters, folder)
 
     def describe(self) -> dict[str, Any]:

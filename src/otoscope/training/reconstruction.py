@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from otoscope.models.frontends import Frontend
 from otoscope.models.mockingjay.modelling import stack_frames
 from otoscope.speech.utterance import Utterance
 from otoscope.training.augmentation import Augmentation
-from otoscope.training.folders import write_frontend
 from otoscope.training.objective import Objective, frame_mask
 
 SHARE, RUN = 0.15, 3
@@ -131,11 +129,6 @@ class MaskedReconstruction(Objective):
         finally:
             self.model.train(was)
         return {"loss": hidden / frames, "reconstruction": heard / heard_frames}
-
-    def write(self, folder: Path) -> None:
-        """See `Objective`."""
-        self.model.save_pretrained(folder)  # type: ignore[operator]
-        write_frontend(self.frontend, folder)
 
     def describe(self) -> dict[str, Any]:
         """See `Objective`."""

@@ -29,7 +29,8 @@ def compare(
         other_speech: allow diagnoses of different speech; their curves stand side by side, and no difference is taken.
 
     Returns:
-        The comparison. What is absent in which diagnosis is listed in `provenance["absent"]`.
+        The comparison. What is absent in which diagnosis is listed in `provenance["absent"]`. Where two of the diagnoses
+        hold the criticality of units, `stability` tells whether they agree; it is None otherwise.
 
     Raises:
         ResultError: there are fewer than two diagnoses, one is given twice, a folder holds none, or the names do not fit.

@@ -6,7 +6,7 @@ from otoscope.diagnosis.observation import Progress
 from otoscope.diagnosis.result import Diagnosis
 from otoscope.workflow.diagnosing import diagnose
 
-MEASURES = ("cca-mel", "cca-phone", "cca-word", "heads", "blocks")
+MEASURES = ("cca-mel", "cca-phone", "cca-word", "heads", "relative-profile", "abnormality", "block-summary")
 """What takes seconds; `otoscope diagnose` takes the rest."""
 
 

@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
@@ -20,6 +21,7 @@ from otoscope.models.randomised import randomised
 from otoscope.speech.corpus import Corpus
 from otoscope.speech.synthesis.lexicon import embedding_table
 from otoscope.speech.tables import WordTable, read_embeddings, read_word_pairs
+from otoscope.workflow.blocks import with_own_checkpoints
 from otoscope.workflow.corpora import read_corpus
 from otoscope.workflow.examining import Passes, examine
 
@@ -50,8 +52,8 @@ def diagnose(
     Args:
         model: a `SpeechModel`, a transformers model, a folder, a Hub name, or "embedded".
         corpus: a `Corpus`, a path, or "embedded".
-        measures: names and groups ("layers", "heads", "blocks"); None for all that one pass gives. The groups
-            "importance" and "mixing" take many passes.
+        measures: names and groups ("layers", "heads", "blocks"); None for all that one pass gives. "blocks" by name, and
+            the groups "importance", "mixing" and "noise", take many passes.
         seed: of every random choice: folds, groups, floors.
         skip_bad: leave out utterances that cannot be used, and list them in the result.
         batch_seconds: frame budget of a batch, in seconds of padded speech.
@@ -82,7 +84,10 @@ def diagnose(
     other = against if against is None or isinstance(against, SpeechModel) else load(against)
     speech = corpus if isinstance(corpus, Corpus) else read_corpus(corpus, skip_bad=skip_bad)
     words = corpus_words(speech)
+    spent = passes or Passes()
+    spent = replace(spent, blocks=with_own_checkpoints(spent.blocks, ready))
     options = Options(
+        checkpoints=spent.blocks.initial is not None or bool(spent.blocks.checkpoints or spent.blocks.twins),
         folding=Folding(folds, folds_by),
         tables={name: _table(one, words) for name, one in (tables or {}).items()},
         word_pairs={name: read_word_pairs(path) for name, path in (word_pairs or {}).items()},
@@ -117,7 +122,7 @@ def diagnose(
         ready,
         usable,
         seed,
-        passes=passes,
+        passes=spent,
         batch_seconds=batch_seconds,
         tell=tell,
         progress=progress,

@@ -1,10 +1,10 @@
-"""Examinations that take many passes: importance of heads, and context mixing; run beside the one pass, and told first."""
+"""Examinations that take many passes: of blocks, of heads, of context mixing; run beside the one pass, and told first."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -13,10 +13,11 @@ from otoscope.diagnosis.entries import Entry
 from otoscope.diagnosis.result import Diagnosis, with_results
 from otoscope.errors import CorpusError, MeasureError, ModelError
 from otoscope.evaluation.catalogue import metric_by_name
-from otoscope.interventions.mixing import context_mixing
+from otoscope.interventions.mixing import context_mixing, method_and_spans
 from otoscope.measures.measure import Result
 from otoscope.models.model import SpeechModel
 from otoscope.speech.corpus import Corpus
+from otoscope.workflow.blocks import BlockPasses, examine_blocks
 from otoscope.workflow.importance import examine_importance
 
 Tell = Callable[[str], None]
@@ -28,17 +29,19 @@ class Passes:
     """How much is spent on what takes many passes.
 
     Attributes:
-        seconds: at most so much speech is used to rank heads and to prune them.
+        seconds: at most so much speech is used to rank heads and to prune them, and to change blocks and layers.
         utterances: at most so many are looked at for context mixing.
         metrics: names of metrics ("wer", "ctc-loss") that are taken without each head, and along pruning curves, beside
-            the model's own loss and the probes.
+            the model's own loss and the probes; and of changed blocks and layers, in place of those that suit the model.
         store: folder in which finished variants are kept, so that a run that was cut off goes on.
+        blocks: how blocks and layers are examined.
     """
 
     seconds: float = 120.0
     utterances: int = 20
     metrics: Sequence[str] = ()
     store: str | Path | None = None
+    blocks: BlockPasses = field(default_factory=BlockPasses)
 
 
 def examine(
@@ -84,34 +87,54 @@ def examine(
                 raise
             skipped.append({"measure": name, "reason": str(error)})
 
-    def mixed(method: str) -> Result:
-        return context_mixing(model, corpus, method, limit=spent.utterances, seed=seed)
+    def mixed(name: str) -> Result:
+        method, spans = method_and_spans(name)
+        return context_mixing(model, corpus, method, spans=spans, limit=spent.utterances, seed=seed)
 
     for name in [name for name in wanted if name.startswith("mixing-")]:
-        method = name.removeprefix("mixing-")
         if tell is not None:
-            tell(f"Context mixing ({method}) of {min(len(corpus), spent.utterances)} utterances, one by one")
-        taken(name, wanted[name], partial(mixed, method))
+            what = name.removeprefix("mixing-")
+            tell(f"Context mixing ({what}) of {min(len(corpus), spent.utterances)} utterances, one by one")
+        taken(name, wanted[name], partial(mixed, name))
     done = [name for name in wanted if name in results]
     diagnosis = with_results(diagnosis, results, done, skipped)
-    ranked = {name: by_name for name, by_name in wanted.items() if not name.startswith("mixing-")}
+    metrics = [metric_by_name(name) for name in spent.metrics]
+    store = None if spent.store is None else Path(spent.store)
+    groups = {entry.name: entry.group for entry, _ in chosen}
+    blocks = {name: by_name for name, by_name in wanted.items() if groups[name] in ("blocks", "noise")}
+    if blocks:
+        found, missed = examine_blocks(
+            diagnosis, blocks, model, corpus, seed, given=spent.blocks, metrics=metrics, seconds=spent.seconds,
+            batch_seconds=batch_seconds, store=None if store is None else store / "blocks", tell=tell, progress=progress,
+        )  # fmt: skip
+        _refuse(missed, blocks, "blocks")
+        diagnosis = with_results(diagnosis, found, [name for name in blocks if not _in(missed, name)], missed)
+    ranked = {name: by_name for name, by_name in wanted.items() if groups[name] in ("importance", "spans")}
     if not ranked:
         return _timed(diagnosis, began)
     try:
-        found = examine_importance(
-            model, corpus, seed=seed, seconds=spent.seconds, metrics=[metric_by_name(name) for name in spent.metrics],
-            batch_seconds=batch_seconds, store=spent.store, tell=tell, progress=progress,
+        importance = examine_importance(
+            model, corpus, seed=seed, seconds=spent.seconds, metrics=metrics, batch_seconds=batch_seconds, store=store,
+            wanted=set(ranked), beside=diagnosis, tell=tell,
+            progress=progress,
         )  # fmt: skip
     except (MeasureError, CorpusError, ModelError) as error:
         if any(ranked.values()):
             raise
         return _timed(with_results(diagnosis, {}, [], [{"measure": "importance", "reason": str(error)}]), began)
-    for one in found.skipped:
-        if ranked.get(one["measure"]):
-            raise MeasureError(f"{one['measure']}: {one['reason']}", "Leave it out, or name the group importance.")
-    kept = {*ranked, *(f"pruning-{name}" for name in spent.metrics)}
-    found.result.rows = [row for row in found.result.rows if _base(row.measure) in kept]
-    return _timed(found.joined(diagnosis), began)
+    _refuse(importance.skipped, ranked, "importance")
+    return _timed(importance.joined(diagnosis), began)
+
+
+def _refuse(skipped: Sequence[Mapping[str, str]], by_name: Mapping[str, bool], group: str) -> None:
+    """Refuses what was asked for by name and cannot be taken."""
+    for one in skipped:
+        if by_name.get(one["measure"]):
+            raise MeasureError(f"{one['measure']}: {one['reason']}", f"Leave it out, or name the group {group}.")
+
+
+def _in(skipped: Sequence[Mapping[str, str]], name: str) -> bool:
+    return any(one["measure"] == name for one in skipped)
 
 
 def _timed(diagnosis: Diagnosis, began: float) -> Diagnosis:
@@ -122,8 +145,3 @@ def _timed(diagnosis: Diagnosis, began: float) -> Diagnosis:
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     return Diagnosis(diagnosis.table, diagnosis.arrays, about | told)
-
-
-def _base(measure: str) -> str:
-    """A measure's name without what tells its kinds of rows apart."""
-    return measure.removesuffix("-change").removesuffix("-frozen")

@@ -2,87 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-import polars as pl
-
-from otoscope.diagnosis.result import Diagnosis, table_of
-from otoscope.errors import CorpusError, EvaluationError, MeasureError, ModelError, TranscriptError
-from otoscope.evaluation.catalogue import metric_by_name
+from otoscope.diagnosis.result import Diagnosis
 from otoscope.evaluation.metric import Metric
-from otoscope.interventions.agreement import KENDALL, SPEARMAN, agreement
-from otoscope.interventions.attribution import NAME as ATTRIBUTED
-from otoscope.interventions.attribution import attribution_importance
-from otoscope.interventions.curves import pruning_curves
 from otoscope.interventions.engine import Progress
-from otoscope.interventions.gradients import BY_FRAME, SUMMED, gradient_importance
-from otoscope.interventions.head_values import kept_longest, metrics_of_heads, orders_of
+from otoscope.interventions.head_values import kept_longest, orders_of
 from otoscope.interventions.leave_one_out import NAME as LEFT_OUT
-from otoscope.interventions.leave_one_out import leave_one_out
-from otoscope.interventions.losses import Loss, own_loss
-from otoscope.interventions.orders import Head, Order, random_orders, values_of
-from otoscope.interventions.probed import (
-    RADII,
-    STEPS,
-    ProbedCurves,
-    features_of,
-    probe_curves,
-    pruning_variants,
-    span_variants,
-)
-from otoscope.interventions.signs import Sign, diagonal_against_global, sign_tests
-from otoscope.interventions.weights import weight_importance
-from otoscope.measures.measure import Result, Row
+from otoscope.interventions.losses import Loss
+from otoscope.interventions.orders import Head, Order, random_orders
+from otoscope.interventions.probed import RADII, STEPS, pruning_variants, span_variants
+from otoscope.measures.measure import Row
 from otoscope.models.loading import load
 from otoscope.models.model import SpeechModel
 from otoscope.speech.corpus import Corpus
-from otoscope.training.probes import TASKS, FrozenProbe, ProbedSpeech, Task, make_task, probed_speech
+from otoscope.training.probes import TASKS
 from otoscope.workflow.corpora import read_corpus
-
-# What a corpus or a model may give no ground for; what else goes wrong is an error.
-_NO_GROUND = (ModelError, MeasureError, EvaluationError, CorpusError, TranscriptError)
-
-
-@dataclass
-class Importance:
-    """What an examination of importance gave.
-
-    Attributes:
-        result: rows, arrays and notes for a diagnosis.
-        skipped: what there was no ground for, with the reason.
-        orders: the orders by which heads were removed.
-        curves: of the probes; None where no task had any ground.
-        signs: the sign tests of the curves.
-    """
-
-    result: Result = field(default_factory=Result)
-    skipped: list[dict[str, str]] = field(default_factory=list)
-    orders: list[Order] = field(default_factory=list)
-    curves: ProbedCurves | None = None
-    signs: list[Sign] = field(default_factory=list)
-
-    def add(self, found: Result) -> Result:
-        """Joins rows, arrays and notes."""
-        self.result.rows += found.rows
-        self.result.arrays |= found.arrays
-        self.result.notes |= found.notes
-        return found
-
-    def joined(self, diagnosis: Diagnosis) -> Diagnosis:
-        """A diagnosis of the same model and corpus with these rows, arrays and notes behind its own."""
-        told = diagnosis.provenance
-        measures = dict.fromkeys([*told.get("measures", ()), *(row.measure for row in self.result.rows)])
-        provenance = {
-            **told,
-            "measures": list(measures),
-            "skipped": [*told.get("skipped", ()), *self.skipped],
-            "notes": {**told.get("notes", {}), **self.result.notes},
-        }
-        table = pl.concat([diagnosis.table, table_of(self.result.rows)])
-        return Diagnosis(table, diagnosis.arrays | self.result.arrays, provenance)
+from otoscope.workflow.importance_needs import SIGNS, VERDICT, Needs
+from otoscope.workflow.importance_stages import Importance, Stages
 
 
 def examine_importance(
@@ -102,6 +40,8 @@ def examine_importance(
     attributed: int = 6,
     batch_seconds: float = 30.0,
     store: str | Path | None = None,
+    wanted: Collection[str] | None = None,
+    beside: Diagnosis | None = None,
     tell: Callable[[str], None] | None = None,
     progress: Progress | None = None,
 ) -> Importance:
@@ -119,7 +59,9 @@ def examine_importance(
        point, and left as they are (`pruning-TASK`, `span-TASK`, ..., see `ProbedCurves.result`), and `metrics` are taken
        (`pruning-METRIC`);
     6. whether diagonal heads matter more for phones than global ones (`pruning-verdict`, `pruning-verdict-frozen`), and
-       the first four sign tests (`sign-test`).
+       sign tests (`sign-test`): the first four, and the fifth and sixth where `beside` has the rows that they are of;
+    7. only by name: the metrics of stage 2 as the spans of one layer or one head after another are limited (`span-layer`,
+       `span-head`; target is the metric, other the radius).
 
     Args:
         model: a `SpeechModel`, a folder, a Hub name, or "embedded".
@@ -137,205 +79,69 @@ def examine_importance(
         attributed: utterances for attribution, which is dear.
         batch_seconds: budget of a batch, in seconds of padded speech.
         store: folder in which what is found is kept as it comes, so that a run that was cut off goes on.
+        wanted: names of the measures that are wanted; only what these need is run, and only their rows are given. None
+            for all that stages 1 to 6 give. Pruning curves of `metrics` come with those of probes.
+        beside: a diagnosis of the same model and speech, whose `head-segmentation` and `relation-verticality-phone`
+            decide the fifth and the sixth sign test.
         tell: called with a line before each stage.
         progress: called with what is done and to do of the stage at hand.
 
     Raises:
         ModelError: the model cannot be loaded, or has no heads.
         SpeechError: the corpus cannot be read, or holds a bad utterance.
-        MeasureError: too little speech.
+        MeasureError: too little speech, or no measure of a name that is wanted.
     """
     ready = model if isinstance(model, SpeechModel) else load(model)
+    needs = Needs.of(wanted, tasks, [metric.name for metric in metrics])
     whole = corpus if isinstance(corpus, Corpus) else read_corpus(corpus)
-    speech = probed_speech(ready, whole, stream, seconds, seed)
-    stages = _Stages(ready, speech, seed, batch_seconds, Path(store) if store else None, tell, progress)
-    made, probe = stages.tasks(tasks)
-    own = loss or stages.own_loss()
-    taken = [*stages.own_metric(own), *([probe] if probe is not None else []), *metrics]
-    values = stages.values(own, taken, attributed)
+    stages = Stages(
+        ready, whole, needs, stream=stream, seconds=seconds, seed=seed, batch_seconds=batch_seconds,
+        store=Path(store) if store else None, tell=tell, progress=progress,
+    )  # fmt: skip
+    own = loss or (stages.own_loss() if needs.loss else None)
+    taken = stages.metrics(own, metrics) if needs.measured else []
+    values = stages.shapes() if needs.shapes else {}
+    if needs.takes(LEFT_OUT):
+        stages.left_out(taken)
+    values |= stages.values(own, attributed)
     turned = kept_longest(values) | stages.turned_losses(taken)
-    stages.agreement(turned)
-    orders = orders_of(turned, stages.heads) + random_orders(stages.heads, seed, randoms)
+    if needs.agreement:
+        stages.agreement(turned)
+    orders = _orders(needs, turned, stages.heads, seed, randoms)
     stages.found.orders = orders
-    stages.curves(made, orders, steps, radii, forms)
-    stages.metric_curves(metrics, orders, steps)
-    stages.verdicts()
-    return stages.found
-
-
-class _Stages:
-    """The stages of an examination, which skip what there is no ground for and say so."""
-
-    def __init__(
-        self,
-        model: SpeechModel,
-        speech: ProbedSpeech,
-        seed: int,
-        batch_seconds: float,
-        store: Path | None,
-        tell: Callable[[str], None] | None,
-        progress: Progress | None,
-    ) -> None:
-        self.model, self.speech, self.seed, self.store = model, speech, seed, store
-        self.tell, self.progress = tell or (lambda line: None), progress
-        self.batch_seconds = batch_seconds
-        self.features = features_of(model, speech, batch_seconds=batch_seconds)
-        self.heads: list[Head] = [
-            (layer, head) for layer, heads in enumerate(model.anatomy.head_names, start=1) for head in heads
-        ]
-        if len(self.heads) < 3:
-            raise ModelError(
-                f"{model.name} has {len(self.heads)} head{'s' * (len(self.heads) != 1)}, which cannot be ranked",
-                "Name a model of three heads or more.",
-            )
-        self.found = Importance()
-
-    @contextmanager
-    def trying(self, *measures: str) -> Iterator[None]:
-        """Notes what there is no ground for, under the name of every measure that it would have given."""
-        try:
-            yield
-        except _NO_GROUND as error:
-            self.found.skipped += [{"measure": name, "reason": str(error)} for name in measures]
-
-    def tasks(self, names: Sequence[str]) -> tuple[list[Task], FrozenProbe | None]:
-        """The tasks that the speech gives ground for, and the phone probe of the whole model."""
-        made: list[Task] = []
-        for name in names:
-            with self.trying(f"pruning-{name}", f"span-{name}"):
-                made.append(make_task(name, self.speech))
-        phone = next((task for task in made if task.name == "phone"), None)
-        return made, None if phone is None else FrozenProbe(phone, phone.fit(next(self.features([()])), self.seed))
-
-    def own_loss(self) -> Loss | None:
-        """The loss of the model's own head, where it has one."""
-        with self.trying(BY_FRAME, SUMMED, ATTRIBUTED):
-            return own_loss(self.model, self.speech.corpus)
-        return None
-
-    def own_metric(self, loss: Loss | None) -> list[Metric]:
-        """The metric of the loss' name."""
-        if loss is not None:
-            with self.trying(f"{LEFT_OUT} on {loss.name}"):
-                return [metric_by_name(loss.name)]
-        return []
-
-    def values(self, loss: Loss | None, metrics: Sequence[Metric], attributed: int) -> dict[str, dict[Head, float]]:
-        """A value of every head by its maps, gradient, attribution and weights."""
-        count, corpus = len(self.heads), self.speech.corpus
-        self.tell(f"Heads' metrics: one pass over {corpus.seconds / 60:.1f} minutes of speech")
-        shapes = metrics_of_heads(
-            self.model, corpus, seed=self.seed, batch_seconds=self.batch_seconds, progress=self.progress
+    limited = span_variants(radii, needs.forms(forms))
+    if needs.probed and (orders or limited):
+        pruned = pruning_variants(orders, min(steps, len(stages.heads))) if orders else {}
+        stages.curves(pruned | limited)
+    stages.metric_curves([one for one in metrics if needs.gives(f"pruning-{one.name}")], orders, steps)
+    stages.spans_by_place(taken, radii)
+    if needs.gives(VERDICT):
+        stages.verdicts()
+    if needs.gives(SIGNS):
+        stages.signs(
+            _row_of(beside, "head-segmentation", "best-head-less-mfcc"),
+            _row_of(beside, "relation-verticality-phone", "phone"),
         )
-        values = {name: values_of(shapes.rows, name) for name in dict.fromkeys(row.measure for row in shapes.rows)}
-        for metric in metrics:
-            self.tell(f"Leaving out each of {count} heads, on {metric.name}: {count} passes from the head's layer on")
-            with self.trying(f"{LEFT_OUT} on {metric.name}"):
-                self.found.add(self.left_out(metric))
-        if not self.found.result.rows:
-            self.found.skipped.append({
-                "measure": LEFT_OUT,
-                "reason": "No metric can be taken without each head: no loss of the model's own, no probe of phones, and "
-                "none that was named. Name one (--metrics), or give speech with phones.",
-            })  # fmt: skip
-        if loss is not None:
-            self.tell(f"Gradient importance: one pass forward and backward, of {loss.name}")
-            with self.trying(BY_FRAME, SUMMED):
-                rows = self.found.add(
-                    gradient_importance(self.model, corpus, loss, seed=self.seed, progress=self.progress)
-                ).rows
-                values |= {name: values_of(rows, name) for name in dict.fromkeys(row.measure for row in rows)}
-            layers = self.model.anatomy.n_layers
-            self.tell(f"Attribution: {20 * layers} passes over each of {attributed} utterances")
-            with self.trying(ATTRIBUTED):
-                rows = self.found.add(
-                    attribution_importance(
-                        self.model, corpus, loss, most=attributed, seed=self.seed, progress=self.progress
-                    )
-                ).rows
-                values[ATTRIBUTED] = values_of(rows, ATTRIBUTED)
-        with self.trying("importance-l1"):
-            values["importance-l1"] = values_of(self.found.add(weight_importance(self.model)).rows, "importance-l1")
-        return values
-
-    def left_out(self, metric: Metric) -> Result:
-        """Leave-one-out of all heads on a metric; a probe's, on utterances that have rows."""
-        corpus = self.speech.corpus
-        if isinstance(metric, FrozenProbe):
-            task = metric.task
-            corpus = corpus.subset({corpus[int(k)].id for k in task.utterances.unique()})
-        store = None if self.store is None else self.store / f"loo-{metric.name}"
-        found = leave_one_out(
-            self.model, corpus, metric, seed=self.seed, batch_seconds=self.batch_seconds, store=store,
-            progress=self.progress,
-        )  # fmt: skip
-        return Result(found.rows, found.arrays, {f"{LEFT_OUT} on {metric.name}": found.notes[LEFT_OUT]})
-
-    def turned_losses(self, metrics: Sequence[Metric]) -> dict[str, dict[Head, float]]:
-        """What each metric loses without a head, turned so that larger is worse."""
-        found = {}
-        for metric in metrics:
-            rows = [row for row in self.found.result.rows if row.measure == LEFT_OUT and row.target == metric.name]
-            if rows:
-                sign = -1 if metric.higher_is_better else 1
-                changes = values_of(rows, LEFT_OUT)
-                found[f"loo-{metric.name}"] = {head: sign * value for head, value in changes.items()}
-        return found
-
-    def agreement(self, turned: dict[str, dict[Head, float]]) -> None:
-        """Rank correlations of every two ways."""
-        with self.trying(KENDALL, SPEARMAN):
-            self.found.add(agreement(turned))
-
-    def curves(
-        self, tasks: Sequence[Task], orders: Sequence[Order], steps: int, radii: Sequence[int], forms: Sequence[str]
-    ) -> None:
-        """Curves of the probes."""
-        if not tasks:
-            return
-        variants = pruning_variants(orders, min(steps, len(self.heads))) | span_variants(radii, forms)
-        distinct = len(set(variants.values()))
-        self.tell(
-            f"Curves: {distinct} variants of the model, each one pass over {self.speech.corpus.seconds / 60:.1f} minutes "
-            f"and {len(tasks)} probes to train"
-        )
-        with self.trying("pruning curves of probes"):
-            store = None if self.store is None else self.store / "probes"
-            self.found.curves = probe_curves(
-                self.features, tasks, variants, len(self.heads), seed=self.seed, store=store, progress=self.progress
-            )
-            found = self.found.curves.result()
-            self.found.add(Result(found.rows, notes={"importance probes": found.notes}))
-
-    def metric_curves(self, metrics: Sequence[Metric], orders: Sequence[Order], steps: int) -> None:
-        """Curves of metrics that were asked for."""
-        for metric in metrics:
-            self.tell(f"Curves of {metric.name}: {len(orders) * steps} variants of the model")
-            with self.trying(f"pruning-{metric.name}"):
-                store = None if self.store is None else self.store / f"pruning-{metric.name}"
-                self.found.add(
-                    pruning_curves(
-                        self.model, self.speech.corpus, orders, metric, steps=steps, seed=self.seed,
-                        batch_seconds=self.batch_seconds, store=store, progress=self.progress,
-                    )
-                )  # fmt: skip
-
-    def verdicts(self) -> None:
-        """What the curves say about diagonal and global heads, and the signs that they bear on."""
-        curves = self.found.curves
-        if curves is None:
-            return
-        for mode in ("trained", "frozen"):
-            with self.trying("pruning-verdict" + ("-frozen" if mode == "frozen" else "")):
-                self.found.result.rows.append(diagonal_against_global(curves, mode))
-        self.found.signs = sign_tests(curves)[:4]
-        self.found.result.rows += sign_rows(self.found.signs)
-        self.found.result.notes["sign-test"] = {sign.number: sign.to_dict() for sign in self.found.signs}
+    return _asked(stages.found, needs)
 
 
-def sign_rows(signs: Sequence[Sign]) -> list[Row]:
-    """Sign tests as rows of the table: target is the test, label its outcome."""
-    return [
-        Row("sign-test", target=one.number, value=one.value, low=one.low, high=one.high, label=one.outcome)
-        for one in signs
-    ]
+def _orders(
+    needs: Needs, turned: Mapping[str, Mapping[Head, float]], heads: Sequence[Head], seed: int, randoms: int
+) -> list[Order]:
+    """Orders by which heads are removed: all of them with their random control, or those that verdicts need."""
+    if needs.orders is None:
+        return orders_of(turned, heads) + random_orders(heads, seed, randoms)
+    return [order for order in orders_of(turned, heads) if order.name in needs.orders]
+
+
+def _row_of(diagnosis: Diagnosis | None, measure: str, target: str) -> Row | None:
+    """The row of a measure and target; None where it was not taken."""
+    found = [] if diagnosis is None else diagnosis.measure(measure).filter(target=target).to_dicts()
+    return Row(**found[0]) if found else None
+
+
+def _asked(found: Importance, needs: Needs) -> Importance:
+    """Without rows that were not asked for, and without what is skipped of them."""
+    found.result.rows = [row for row in found.result.rows if needs.gives(row.measure)]
+    found.skipped = [one for one in found.skipped if needs.gives(one["measure"].partition(" on ")[0])]
+    return found

@@ -9,7 +9,7 @@ import torch
 from otoscope.errors import MeasureError, StateError
 from otoscope.measures.blocks.profile import RelativeProfile
 from otoscope.measures.heads.category import Category, head_ranks
-from otoscope.measures.heads.diagonality import Centrality, CumulativeDiagonality, Diagonality
+from otoscope.measures.heads.diagonality import Centrality, CumulativeDiagonality, Diagonality, MeanOffset
 from otoscope.measures.heads.globalness import Globalness, NormalisedGlobalness
 from otoscope.measures.heads.peak import BREADTH, REACH, ProfilePeak, profile_peak
 from otoscope.measures.heads.verticality import NormalisedVerticality, Verticality
@@ -97,7 +97,8 @@ def test_any_split_merges_and_survives_its_file(kind, parts):
 def test_a_batch_is_its_utterances(kind):
     together = prepared(kind)
     together.update(capture_of(list(CORPUS), MAPS, kind.reductions))
-    assert all(np.array_equal(together.state()[name], array) for name, array in seen(kind).state().items())
+    alone = seen(kind).state()
+    assert all(np.array_equal(together.state()[name], array, equal_nan=True) for name, array in alone.items())
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -206,3 +207,54 @@ def test_the_peaks_interval_is_that_of_its_seed():
     assert ends[0] == ends[1]
     with pytest.raises(MeasureError, match="No utterance"):
         prepared(ProfilePeak).compute()
+
+
+FLOORED = (Diagonality, CumulativeDiagonality, Centrality, MeanOffset)
+
+
+@pytest.mark.parametrize("kind", FLOORED)
+def test_the_floor_is_what_uniform_attention_has_in_utterances_of_these_lengths(kind):
+    rows = seen(kind).compute().rows
+    lengths = [t for t in FRAMES if t >= kind.fewest_frames]
+    expected = np.mean([FUNCTIONS[kind](np.full((t, t), 1 / t)) for t in lengths])
+    assert {row.floor for row in rows} == {rows[0].floor}
+    assert rows[0].floor == pytest.approx(expected, abs=1e-12)
+    assert all(row.floor is None for row in seen(kind, [FRAMES.index(1)]).compute().rows) == (kind.fewest_frames > 1)
+
+
+@pytest.mark.parametrize("kind", FUNCTIONS)
+def test_the_floor_is_the_mean_over_permutations_of_the_keys(kind, wavlm_maps):
+    """Of numbers without a floor none would be right: permuted keys leave some alone, and move others by chance alone."""
+    corpus = silent_corpus(len(wavlm_maps))
+    measure = kind()
+    measure.prepare(anatomy_of(tuple(len(maps) for maps in wavlm_maps[0])), corpus, 0)
+    measure.update(capture_of(list(corpus), wavlm_maps, kind.reductions))
+    floor = measure.compute().rows[0].floor
+    if kind not in FLOORED:
+        assert floor is None
+        return
+    draw = np.random.default_rng(0)
+    heads = [maps for one in wavlm_maps for maps in one[:1]]
+    drawn = [np.mean([FUNCTIONS[kind](draw.permuted(maps, axis=-1))[0] for maps in heads]) for _ in range(400)]
+    error = np.std(drawn, ddof=1) / np.sqrt(len(drawn))
+    assert abs(np.mean(drawn) - floor) < 4 * error
+    together = [
+        np.mean([FUNCTIONS[kind](maps[..., draw.permutation(maps.shape[-1])])[0] for maps in heads]) for _ in range(400)
+    ]
+    assert abs(np.mean(together) - floor) < 4 * np.std(together, ddof=1) / np.sqrt(len(together))
+    real = np.mean([FUNCTIONS[kind](maps)[0] for maps in heads])
+    assert 0 < error < abs(real - floor)  # else anything would do
+
+
+@pytest.fixture(scope="module")
+def wavlm_maps():
+    """Maps of a small model: utterance by utterance, layer 1 first."""
+    from otoscope.models.loading import load
+    from otoscope.models.reductions import WholeMap
+    from tests.diagnosis.small_speech import small_speech
+    from tests.models.small import CASES
+
+    model = load(next(case for case in CASES if case.name == "wavlm-group").build())
+    corpus = small_speech(3)
+    captures = [model.capture([one], [one.read()], (), [WholeMap]).attention for one in corpus]
+    return [[found[layer][0][WholeMap.name].double().numpy() for layer in sorted(found)] for found in captures]

@@ -1,6 +1,6 @@
 """How much each frame or word takes from every other: what raw attention weights leave out."""
 
-from otoscope.interventions.mixing.corpus import context_mixing
+from otoscope.interventions.mixing.corpus import context_mixing, method_and_spans
 from otoscope.interventions.mixing.norms import contribution_norms, head_contribution_norms, norms_of
 from otoscope.interventions.mixing.rollout import rollout
 from otoscope.interventions.mixing.single import Mixing, mix, norm_based, value_zeroing
@@ -15,6 +15,7 @@ __all__ = [
     "context_mixing",
     "contribution_norms",
     "head_contribution_norms",
+    "method_and_spans",
     "mix",
     "norm_based",
     "norms_of",

@@ -15,6 +15,17 @@ from otoscope.statistics import groups, uniform
 from otoscope.statistics.grouped_mean import GroupedMean
 
 TARGETS = ("distance", "diagonality", "own-share", "distance-less-attention")
+_WORDS = "-words"
+
+
+def method_and_spans(measure: str) -> tuple[str, str]:
+    """Method and spans of a measure of context mixing, by its name.
+
+    >>> method_and_spans("mixing-norm-rollout"), method_and_spans("mixing-value-zeroing-words")
+    (('norm-rollout', 'frame'), ('value-zeroing', 'word'))
+    """
+    spans = "word" if measure.endswith(_WORDS) else "frame"
+    return measure.removeprefix("mixing-").removesuffix(_WORDS), spans
 
 
 def context_mixing(
@@ -31,11 +42,11 @@ def context_mixing(
 ) -> Result:
     """Sums up context mixing layer by layer; every utterance weighs the same.
 
-    Rows of the measure "mixing-METHOD" for every layer, by target: "distance", the mean distance between who takes and
-    who gives, sum_j C[i, j] |i - j| averaged over i, in frames (or words); "diagonality", minus that distance over the
-    number of frames, as of attention maps; "own-share", what frames take of themselves, C[i, i]; and
-    "distance-less-attention", the paired difference to the mean of the raw weights over heads (rolled out where the
-    method is a rollout). The method "norm" has "mixing-ratio" beside: how much of a frame is of others (see
+    Rows of the measure "mixing-METHOD" ("mixing-METHOD-words" for words) for every layer, by target: "distance", the mean
+    distance between who takes and who gives, sum_j C[i, j] |i - j| averaged over i, in frames (or words); "diagonality",
+    minus that distance over the number of frames, as of attention maps; "own-share", what frames take of themselves,
+    C[i, i]; and "distance-less-attention", the paired difference to the mean of the raw weights over heads (rolled out
+    where the method is a rollout). The method "norm" has "mixing-ratio" beside: how much of a frame is of others (see
     `norms_of`). Intervals are a jackknife over groups of utterances.
 
     Args:
@@ -77,9 +88,10 @@ def context_mixing(
         means.update(group_of[utterance.id], _figures(found[method], found[beside], targets))
         outside += found[method].outside
     value, low, high = means.interval()
+    measure = f"mixing-{method}" + (_WORDS if spans == "word" else "")
     rows = [
         Row(
-            f"mixing-{method}", stream=f"layer.{layer}", layer=layer, target=target,
+            measure, stream=f"layer.{layer}", layer=layer, target=target,
             other=beside if target == "distance-less-attention" else None, value=float(value[layer - 1, k]),
             low=_number(low[layer - 1, k]), high=_number(high[layer - 1, k]), n=means.n,
         )

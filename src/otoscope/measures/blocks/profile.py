@@ -55,11 +55,11 @@ def relative_profile(attention: Any, radius: int = REACH) -> Any:
 def uniform_profile(frames: int, radius: int = REACH) -> np.ndarray:
     """The profile of uniform attention over `frames` frames, (T - |d|) / T^2, binned likewise."""
     d = np.arange(1 - frames, frames)
-    return _binned((frames - np.abs(d)) / frames**2, radius)
+    return binned((frames - np.abs(d)) / frames**2, radius)
 
 
-def _binned(offsets: np.ndarray, radius: int) -> np.ndarray:
-    """From (..., 2 T - 1) to (..., 2 radius + 3)."""
+def binned(offsets: np.ndarray, radius: int) -> np.ndarray:
+    """Mass at each offset, (..., 2 T - 1) with offset 0 in the middle, in the bins of a profile, (..., 2 radius + 3)."""
     frames = (offsets.shape[-1] + 1) // 2
     out = np.zeros((*offsets.shape[:-1], 2 * radius + 3))
     near = min(radius, frames - 1)
@@ -95,7 +95,7 @@ class RelativeProfile(Measure):
             means = [found["offset-mean"].mean(0) for found in sums_of(capture, k, self)]
             offsets = torch.stack(means).cpu().numpy()
             group = self.group_of[utterance.id]
-            self.mean.update(group, _binned(offsets, REACH))
+            self.mean.update(group, binned(offsets, REACH))
             self.uniform.update(group, uniform_profile((offsets.shape[-1] + 1) // 2))
 
     def merge(self, other: Measure) -> None:

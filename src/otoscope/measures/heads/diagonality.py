@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from otoscope.measures.heads.head_measure import HeadMeasure
@@ -122,6 +123,11 @@ class Diagonality(HeadMeasure):
         mass, offset = _by_offset(found)
         return -(mass @ offset.abs()) / self.frames(found)
 
+    def of_permuted(self, found: dict[str, torch.Tensor]) -> float:
+        """That of uniform attention, -(T^2 - 1) / (3 T^2)."""
+        frames = self.frames(found)
+        return (1 - frames**2) / (3 * frames**2)
+
 
 class CumulativeDiagonality(Diagonality):
     """Cumulative attention diagonality of every head; an affine map of D utterance by utterance, not of its mean."""
@@ -133,6 +139,11 @@ class CumulativeDiagonality(Diagonality):
         """See `HeadMeasure`."""
         frames = self.frames(found)
         return 1 + super().observe(found) * frames / (frames - 1)
+
+    def of_permuted(self, found: dict[str, torch.Tensor]) -> float:
+        """That of uniform attention, (2 T - 1) / (3 T)."""
+        frames = self.frames(found)
+        return (2 * frames - 1) / (3 * frames)
 
 
 class Centrality(HeadMeasure):
@@ -146,6 +157,13 @@ class Centrality(HeadMeasure):
         """See `HeadMeasure`."""
         return 1 - found["relative-distance"]
 
+    def of_permuted(self, found: dict[str, torch.Tensor]) -> float:
+        """That of uniform attention: with b frames before the query and a after, keys are (b (b + 1) + a (a + 1)) / 2 off."""
+        before = np.arange(self.frames(found))
+        after = before[::-1]
+        off = (before * (before + 1) + after * (after + 1)) / 2
+        return float(1 - (off / (len(before) * np.maximum(before, after))).mean())
+
 
 class MeanOffset(HeadMeasure):
     """Mean offset of every head in frames, the mean of utterances' values."""
@@ -157,3 +175,7 @@ class MeanOffset(HeadMeasure):
         """See `HeadMeasure`."""
         mass, offset = _by_offset(found)
         return mass @ offset
+
+    def of_permuted(self, found: dict[str, torch.Tensor]) -> float:
+        """That of uniform attention: as much before as behind."""
+        return 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,8 @@ SHARES = ("column-mean", "offset-mean")
 class HeadMeasure(Measure):
     """The plain mean over utterances of a number per head, with a jackknife interval over groups of utterances.
 
-    Every utterance weighs the same whatever its length (Yang, Liu and Lee 2020, section 4).
+    Every utterance weighs the same whatever its length (Yang, Liu and Lee 2020, section 4). The floor, where there is
+    one, is the number that maps with permuted keys have on average.
 
     Attributes:
         fewest_frames: an utterance of fewer frames has no value; it is left out and counted.
@@ -36,6 +38,14 @@ class HeadMeasure(Measure):
     @abstractmethod
     def observe(self, found: dict[str, torch.Tensor]) -> torch.Tensor:
         """One utterance's number for each head of one layer, (heads,), from the tap's sums over its maps."""
+
+    def of_permuted(self, found: dict[str, torch.Tensor]) -> float:
+        """The number that maps of this utterance's size have on average where their keys are permuted; NaN for no floor.
+
+        A key then has the weight 1 / T in expectation, so that a number that is linear in the weights has the
+        expectation that uniform attention has. Entropies and largest weights are not linear.
+        """
+        return math.nan
 
     @staticmethod
     def frames(found: dict[str, torch.Tensor]) -> int:
@@ -52,7 +62,7 @@ class HeadMeasure(Measure):
         self.heads, self.names = anatomy.heads, anatomy.head_names
         self.group_of = groups((utterance.id for utterance in corpus), seed)
         self.mean = GroupedMean(max(self.group_of.values()) + 1, (len(self.heads), max(self.heads)))
-        self.too_short = 0
+        self.too_short, self.permuted = 0, np.zeros(1)  # a sum over utterances
 
     def update(self, capture: Capture) -> None:
         """See `Measure`.
@@ -69,6 +79,7 @@ class HeadMeasure(Measure):
             for layer, found in enumerate(layers):
                 values[layer, : self.heads[layer]] = self.observe(found).cpu().numpy()
             self.mean.update(self.group_of[utterance.id], values)
+            self.permuted += self.of_permuted(layers[0])
 
     def merge(self, other: Measure) -> None:
         """See `Measure`."""
@@ -76,15 +87,17 @@ class HeadMeasure(Measure):
         assert isinstance(other, HeadMeasure)
         self._same_groups(self.group_of, other.group_of)
         self.mean.merge(other.mean)
+        self.permuted += other.permuted
         self.too_short += other.too_short
 
     def compute(self) -> Result:
         """One row a head, by its number in the original model."""
         value, low, high = self.mean.interval()
+        floor = _number(self.permuted[0] / self.mean.n) if self.mean.n else None
         rows = [
             Row(
                 self.name, stream=f"layer.{layer}", layer=layer, head=head, value=_number(value[layer - 1, k]),
-                low=_number(low[layer - 1, k]), high=_number(high[layer - 1, k]), n=self.mean.n,
+                low=_number(low[layer - 1, k]), high=_number(high[layer - 1, k]), floor=floor, n=self.mean.n,
             )
             for layer, names in enumerate(self.names, start=1)
             for k, head in enumerate(names)
@@ -96,13 +109,13 @@ class HeadMeasure(Measure):
 
     def state(self) -> dict[str, np.ndarray]:
         """See `Measure`."""
-        return {**self.mean.state(), "too_short": np.array([self.too_short])}
+        return {**self.mean.state(), "permuted": self.permuted, "too_short": np.array([self.too_short])}
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
         """See `Measure`."""
         matching(self.state(), state)
-        self.mean.load_state({name: array for name, array in state.items() if name != "too_short"})
-        self.too_short = int(state["too_short"][0])
+        self.mean.load_state({name: state[name] for name in self.mean.state()})
+        self.permuted, self.too_short = state["permuted"].copy(), int(state["too_short"][0])
 
 
 def sums_of(capture: Capture, k: int, measure: Measure) -> list[dict[str, torch.Tensor]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from otoscope.errors import MeasureError, StateError
+from otoscope.errors import MeasureError
 from otoscope.measures.heads.head_measure import sums_of
 from otoscope.measures.heads.operations import NEAR_MS, SEEN
 from otoscope.measures.heads.relation import relative_relation
@@ -119,11 +119,7 @@ class RelationMaps(Measure):
         """See `Measure`."""
         self._same_kind(other)
         assert isinstance(other, RelationMaps)
-        if self.group_of != other.group_of or self.labels != other.labels:
-            raise StateError(
-                f"Two states of {self.name!r} were prepared with different corpora or seeds",
-                "Prepare every part with the whole corpus and the same seed.",
-            )
+        self._same_groups((self.group_of, self.labels), (other.group_of, other.labels))
         for name, mean in self._held.items():
             mean.merge(other._held[name])
         self._without_labels += other._without_labels

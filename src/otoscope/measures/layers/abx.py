@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,14 @@ from jaxtyping import Int
 from otoscope.errors import MeasureError
 from otoscope.measures.layers.dtw import as_array, pair_distances
 from otoscope.measures.layers.labels import NO_LABELS
+from otoscope.measures.layers.phone_contexts import Context, Key, Phone, phones_of
 from otoscope.measures.measure import Result, Row
 from otoscope.measures.rows import SEQUENCE, RowsMeasure, Segment
 from otoscope.models.anatomy import layer_of
 from otoscope.speech import Corpus
 from otoscope.statistics import jackknife, uniform
+from otoscope.statistics.least import Least
 
-PAUSE = "sil"
 FEWEST_PHONE_PAIRS = 10
 """Ordered pairs of phones that a mean is taken over at least."""
 
@@ -28,8 +30,8 @@ FLOOR_TRIPLES = 200_000
 
 MOST_DRAWS = 10
 
-Key = tuple[str, int]
-"""An utterance and the place of a phone in it."""
+FIRST_CONTEXTS = 32
+"""Contexts whose phones are gathered in the first pass over the labels; twice as many in each further one."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,7 @@ class PhoneABX(RowsMeasure):
         most_speakers: speakers that are looked at in any context, by a hash.
         per_phone: at most so many segments of a speaker and phone in any context; at least two within speakers.
         per_context: at most so many segments of a speaker, phone and context.
-        most: at most about so many segments in context; contexts are taken whole.
+        most: at most so many segments in context; the last context is cut there.
     """
 
     tiers = ("phone",)
@@ -203,7 +205,7 @@ class PhoneABX(RowsMeasure):
         most_speakers: int = 10,
         per_phone: int = 2,
         per_context: int = 5,
-        most: int = 800,
+        most: int = 600,
     ) -> None:
         super().__init__()
         self.across = across
@@ -218,56 +220,66 @@ class PhoneABX(RowsMeasure):
             CorpusError: the corpus lacks the tier.
         """
         corpus.require_tier("phone")
-        found: dict[Key, Segment] = {}
-        self._contexts: dict[Key, tuple[str, str]] = {}
-        self._unknown_speaker = 0
-        for u in corpus:
-            labels = [PAUSE if x.label in NO_LABELS else x.label for x in u.tiers.get("phone", ())]
-            for place, x in enumerate(u.tiers.get("phone", ())):
-                if labels[place] == PAUSE:
-                    continue
-                if u.speaker is None:
-                    self._unknown_speaker += 1
-                    continue
-                found[u.id, place] = Segment(u.id, u.speaker, place, x.start, x.end, x.label)
-                self._contexts[u.id, place] = ([PAUSE, *labels][place], [*labels, PAUSE][place + 1])
-        order = sorted(found, key=lambda key: (uniform(seed, key[0], key[1], f"rows {self.name}"), key))
-        self._chosen = {
-            "phone-in-context": self._in_context(found, order, seed),
-            "phone": self._in_any_context(found, order, seed),
-        }
+        self._unknown_speaker = sum(
+            x.label not in NO_LABELS for u in corpus if u.speaker is None for x in u.tiers.get("phone", ())
+        )
+        in_context, in_any = self._in_context(corpus, seed), self._in_any_context(corpus, seed)
+        self._chosen = {"phone-in-context": set(in_context), "phone": set(in_any)}
         if not any(self._chosen.values()):
             raise MeasureError(
                 f"{self.name} finds too few pairs of phones of {'two speakers' if self.across else 'a speaker'} in "
                 f"corpus {corpus.name}, where {self._unknown_speaker} phones have no known speaker",
                 "Give more speech with speakers and phones, or leave out the measure.",
             )
-        wanted = set().union(*self._chosen.values())
-        self._contexts = {key: self._contexts[key] for key in wanted}  # of hours of speech only what is looked at stays
-        return tuple(found[key] for key in found if key in wanted)
+        self._contexts = {key: one.context for key, one in (in_any | in_context).items()}
+        wanted = {key: one.segment for key, one in (in_any | in_context).items()}
+        places = {u.id: k for k, u in enumerate(corpus)}
+        return tuple(wanted[key] for key in sorted(wanted, key=lambda key: (places[key[0]], key[1])))
 
-    def _in_any_context(self, found: dict[Key, Segment], order: list[Key], seed: int) -> set[Key]:
-        speakers = sorted({str(one.speaker) for one in found.values()})
-        speakers = sorted(speakers, key=lambda s: (uniform(seed, s, purpose="abx speakers"), s))[: self.most_speakers]
-        kept = _at_most(self.per_phone, [key for key in order if found[key].speaker in speakers],
-                        lambda key: (found[key].speaker, found[key].label))  # fmt: skip
-        triples = self._triples([found[key] for key in kept], [0] * len(kept))
-        return set(kept) if triples.pairs >= FEWEST_PHONE_PAIRS else set()
+    def _draw(self, key: Key, seed: int) -> tuple[float, Key]:
+        return uniform(seed, key[0], key[1], f"rows {self.name}"), key
 
-    def _in_context(self, found: dict[Key, Segment], order: list[Key], seed: int) -> set[Key]:
-        by_context: defaultdict[tuple[str, str], list[Key]] = defaultdict(list)
-        for key in order:
-            by_context[self._contexts[key]].append(key)
-        contexts = sorted(by_context, key=lambda c: (uniform(seed, " ".join(c), purpose="abx contexts"), c))
-        chosen: list[Key] = []
+    def _in_any_context(self, corpus: Corpus, seed: int) -> dict[Key, Phone]:
+        names = {u.speaker for u in corpus if u.speaker is not None}
+        speakers = sorted(names, key=lambda s: (uniform(seed, s, purpose="abx speakers"), s))[: self.most_speakers]
+        least: defaultdict[tuple[str | None, str], Least[Phone]] = defaultdict(lambda: Least(self.per_phone))
+        for key, one in phones_of(corpus):
+            if one.segment.speaker in speakers:
+                least[one.segment.speaker, one.segment.label].add(self._draw(key, seed), one)
+        drawn = sorted((item for kind in least.values() for item in kind.items()), key=lambda item: item[0])
+        kept = {key: one for (_, key), one in drawn}
+        triples = self._triples([one.segment for one in kept.values()], [0] * len(kept))
+        return kept if triples.pairs >= FEWEST_PHONE_PAIRS else {}
+
+    def _in_context(self, corpus: Corpus, seed: int) -> dict[Key, Phone]:
+        contexts = {one.context for _, one in phones_of(corpus)}
+        order = sorted(contexts, key=lambda c: (uniform(seed, " ".join(c), purpose="abx contexts"), c))
+        chosen: dict[Key, Phone] = {}
+        first, count = 0, FIRST_CONTEXTS
+        while first < len(order) and len(chosen) < self.most:
+            # Phones of few contexts at a time: those of all contexts of hours of speech take much memory.
+            for found in self._of_contexts(corpus, order[first : first + count], seed):
+                if len(chosen) >= self.most:
+                    break
+                triples = self._triples([one.segment for one in found.values()], [0] * len(found))
+                keys = list(found)
+                chosen |= {keys[i]: found[keys[i]] for i in np.unique([triples.x, triples.a, triples.b])}
+                chosen = dict(islice(chosen.items(), self.most))  # the last context may hold many
+            first, count = first + count, 2 * count
+        triples = self._triples([x.segment for x in chosen.values()], [x.context for x in chosen.values()])
+        return chosen if triples.pairs >= FEWEST_PHONE_PAIRS else {}
+
+    def _of_contexts(self, corpus: Corpus, contexts: Sequence[Context], seed: int) -> Iterator[dict[Key, Phone]]:
+        """For each context in turn the phones that are kept in it, in the order of their draws."""
+        kinds: dict[Context, dict[Any, Least[Phone]]] = {context: {} for context in contexts}
+        for key, one in phones_of(corpus):
+            if one.context in kinds:
+                kind = one.segment.speaker, one.segment.label
+                least = kinds[one.context].setdefault(kind, Least(self.per_context))
+                least.add(self._draw(key, seed), one)
         for context in contexts:
-            if len(chosen) >= self.most:
-                break
-            kept = _at_most(self.per_context, by_context[context], lambda key: (found[key].speaker, found[key].label))
-            triples = self._triples([found[key] for key in kept], [0] * len(kept))
-            chosen += [kept[i] for i in np.unique([triples.x, triples.a, triples.b])]
-        triples = self._triples([found[key] for key in chosen], [self._contexts[key] for key in chosen])
-        return set(chosen) if triples.pairs >= FEWEST_PHONE_PAIRS else set()
+            drawn = sorted((x for least in kinds[context].values() for x in least.items()), key=lambda x: x[0])
+            yield {key: one for (_, key), one in drawn}
 
     def _triples(self, segments: Sequence[Segment], contexts: Sequence[Any], labels: Sequence[Any] = ()) -> Triples:
         phones = labels or [one.label for one in segments]
@@ -364,14 +376,3 @@ class PhoneABX(RowsMeasure):
                 )
             )  # fmt: skip
         return rows
-
-
-def _at_most(count: int, keys: list[Key], kind: Any) -> list[Key]:
-    """The first so many of each kind."""
-    taken: defaultdict[Any, int] = defaultdict(int)
-    kept = []
-    for key in keys:
-        taken[kind(key)] += 1
-        if taken[kind(key)] <= count:
-            kept.append(key)
-    return kept
