@@ -124,7 +124,10 @@ def test_ambient_and_critical_layers_are_listed_and_the_rest_counted():
     ("labels", "said"),
     [
         (["ambient"] * 3, "all 3 layers are ambient ("),
-        (["critical"], "layer 1 is critical ("),
+        (
+            ["critical"],
+            "When re-initialised, layer 1 is critical (by CTC loss: +0.900 nats per token (95 % +0.800 to +1.000)).",
+        ),
         (["ambient", "intermediate"], "layer 1 is ambient and the other one is intermediate ("),
         (["ambient", "critical"], "layer 1 is ambient and layer 2 is critical ("),
         (["intermediate", "intermediate"], "all 2 layers are intermediate ("),
@@ -140,6 +143,25 @@ def test_further_modes_share_a_sentence():
     lines = told(rows)
     assert len(lines) == 2
     assert lines[1] == "When re-randomised, all 3 layers are critical; rewound to step-10, layer 2 is ambient."
+
+
+def test_what_another_metric_would_call_critical_is_said():
+    def share(layer, value, metric="wer", mode="re-initialise"):
+        return Row("criticality-normalised", f"layer.{layer}", layer, target=metric, other=mode, value=value,
+                   low=value and value - 0.1, high=value and value + 0.1)  # fmt: skip
+
+    rows = critical(["intermediate", "critical", "ambient"])
+    shares = [share(1, 0.9), share(2, 0.8), share(3, 0.55), share(3, 0.9, "ctc-loss"), share(3, 0.9, mode="bypass")]
+    notes = {"criticality": {"thresholds": {"critical": 0.5}}}
+    assert told([*rows, *shares], notes)[1:] == [
+        "By WER layer 1 would be critical: 90% (95 % 80% to 100%) of what is lost with all reset together is lost."
+    ]
+    assert told([*rows, *shares, share(3, 0.7)], notes)[1] == (
+        "By WER layers 1 and 3 would be critical: 90% (95 % 80% to 100%) of what is lost with all reset together is lost at "
+        "layer 1."
+    )
+    assert len(told([*rows, *shares])) == 1
+    assert len(told([*rows, share(1, 0.55), share(1, None)], notes)) == 1
 
 
 def test_where_less_is_worse_most_is_lost_at_the_lowest():
@@ -183,7 +205,7 @@ def prediction(score, value, low, high, **more):
 def test_the_best_cheap_score_and_whether_it_may_be_chance():
     rows = [prediction("block-influence", 0.83, 0.41, 0.96), prediction("churn-rms", 0.2, -0.4, 0.7)]
     assert told(rows) == [
-        "Of 2 cheap scores block-influence ranks layers most as their criticality does, re-initialised (Spearman's 0.83, "
+        "Of 2 cheap scores block influence ranks layers most as their criticality does, re-initialised (Spearman's 0.83, "
         "95 % 0.41 to 0.96, 12 layers)."
     ]
     assert told(rows[1:])[0].endswith("12 layers); that may be chance.")
@@ -198,7 +220,7 @@ def test_predictions_of_other_sizes_modes_and_metrics_are_no_rivals():
         prediction("b", 0.9, 0.8, 1.0, other="bypass"), prediction("c", 0.9, 0.8, 1.0, label="wer"),
         prediction("d", None, None, None),
     ]  # fmt: skip
-    assert "Of 1 cheap scores block-influence" in told([*rows, *critical(["ambient"])])[-1]
+    assert "Of 1 cheap score block influence ranks" in told([*rows, *critical(["ambient"])])[-1]
 
 
 def churn(layer, value, other="initial", target="relative"):

@@ -12,7 +12,7 @@ from otoscope.errors import MeasureError, ModelError
 from otoscope.models import load
 from otoscope.models.randomised import randomised
 from otoscope.speech.corpus import Corpus
-from otoscope.surgery import CutHeads, apply
+from otoscope.surgery import Bypass, CutHeads, Gate, Redraw, Span, apply
 from tests.diagnosis.small_speech import small_speech
 from tests.models.small import CASES
 
@@ -34,9 +34,17 @@ def test_fresh_weights_are_seeded_and_the_model_stays(model):
     assert torch.equal(state, torch.random.get_rng_state())
 
 
-def test_the_fresh_network_of_an_edited_model_is_refused(model):
+@pytest.mark.parametrize(
+    "edit", [CutHeads("layer.1.head.0"), Gate("layer.1.head.0"), Span("layer.2.head.1", 3), Bypass("layer.3")],
+    ids=lambda edit: edit.kind,
+)  # fmt: skip
+def test_the_fresh_network_of_an_edited_model_is_refused(model, edit):
     with pytest.raises(ModelError, match="edited"):
-        randomised(apply(model, [CutHeads("layer.1.head.0")]))
+        randomised(apply(model, [edit]))
+
+
+def test_an_edit_of_weights_alone_has_a_fresh_network(model):
+    assert randomised(apply(model, [Redraw("layer.1", 9)])).fingerprint() == randomised(model).fingerprint()
 
 
 def test_floors_are_the_fresh_network_s_values(model):

@@ -1,5 +1,7 @@
 """What is said of relation maps of heads and of context mixing."""
 
+import pytest
+
 from otoscope.diagnosis.head_sentences import mixing_sentences, relation_sentences
 from otoscope.diagnosis.result import Diagnosis, table_of
 from otoscope.measures.measure import Row
@@ -25,7 +27,7 @@ def test_what_heads_do_and_the_most_extreme_of_them():
         Row("relation-verticality-phone", target="phone", value=0.5, label="positive"),
     )  # fmt: skip
     assert relation_sentences(found) == [
-        "Of 5 heads 3 do something clear with phones: 2 attends some labels, 1 not silence. Head 3.2 neglects 'sil' "
+        "Of 5 heads 3 do something clear with phones: 2 attend some labels, 1 neglects silence. Head 3.2 neglects 'sil' "
         "most of all (concentration -0.90, 95 % -0.95 to -0.80; permuted labels -0.10)."
     ]
 
@@ -42,7 +44,7 @@ def test_extremes_alone_and_labels_of_words():
     lines = relation_sentences(both)
     assert len(lines) == 2
     assert lines[1].startswith(
-        "Of 1 heads 1 does something clear with phones (without a query's own run): 1 same phone."
+        "Of 1 head 1 does something clear with phones (without a query's own run): 1 attends the same phone."
     )
 
 
@@ -74,3 +76,21 @@ def test_value_zeroing_comes_before_norms_and_raw_weights_alone_say_nothing():
         "Layer 1 mixes most: 70% of a frame comes from other frames, by what changes when others' values are zero."
     ]
     assert mixing_sentences(diagnosis(own("attention", 1, 0.2))) == []
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        ("silence to speech, speech to silence", "attends speech from silence and silence from speech"),
+        ("silence to silence, speech to speech", "attends silence from silence and speech from speech"),
+        ("own segment", "attends the query's own segment"),
+        ("attends silence", "attends silence"),
+        ("not the same phone", "neglects the same phone"),
+        ("not s, sh", "neglects some labels"),
+    ],
+)
+def test_operations_are_told_as_what_a_head_does(label, said):
+    found = diagnosis(extreme(1, 0, 0.4, "aa"), operation(1, 0, label), operation(1, 1, label))
+    assert f"2 do something clear with phones: 2 {said.replace('s ', ' ', 1)}. " in relation_sentences(found)[0]
+    found = diagnosis(extreme(1, 0, 0.4, "aa"), operation(1, 0, label), operation(1, 1, "none seen"))
+    assert f"1 does something clear with phones: 1 {said}. " in relation_sentences(found)[0]

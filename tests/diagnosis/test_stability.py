@@ -108,6 +108,18 @@ def test_models_of_other_depth_are_matched_by_it():
     )
 
 
+def test_what_lies_outside_the_layers_of_the_other_is_left_out():
+    """Of six layers only the last four were reset: a quarter of the way up there is nothing to go by."""
+    deep = diagnosis(critical([k / 6 for k in range(1, 7)], "aaiicc")[2:], "deep")
+    small = diagnosis(critical([0.9, 0.1, 0.2, 0.3], "aaic"), "small")
+    found = stability_of({"deep": deep, "small": small})
+    held = figures(found, found.groups[0])
+    assert (held[SPEARMAN, "deep", "small"]["value"], held[SPEARMAN, "deep", "small"]["n"]) == (pytest.approx(1), 3)
+    share = held[SHARE, "deep", "small"]
+    assert (share["value"], share["n"]) == (pytest.approx(1 / 3), 3)
+    assert (share["low"], share["high"]) == (None, None)  # of so few units there is no interval
+
+
 def test_sub_modules_are_apart_and_parts_outside_layers_go_by_name():
     def made(values):
         rows = critical(values, "c" * len(values), part=".attention")

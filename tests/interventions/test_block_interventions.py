@@ -153,6 +153,19 @@ def test_every_value_is_that_of_a_model_edited_by_hand(recogniser):
     assert list(notes["absent"]) == ["layer.1 neighbour"]
 
 
+def test_the_seed_draws_all_intervals_and_margins_know_what_there_is_to_lose(recogniser, monkeypatch):
+    place, seeds, asked = "otoscope.interventions", [], []
+    monkeypatch.setattr(
+        f"{place}.scoring.paired_bootstrap", lambda *scores, seed: seeds.append(seed) or paired_bootstrap(*scores)
+    )
+    monkeypatch.setattr(f"{place}.blocks.changes.tolerance", lambda *about: asked.append(about) or 0.5)
+    found = block_interventions(recogniser, CORPUS, [CTCLoss()], layers=[3], seed=7)
+    assert seeds == [7] * (1 + len(found.rows))
+    told = found.notes["block-intervention"]["metrics"]["ctc-loss"]
+    assert asked == [("ctc-loss", told["before"], found.rows[0].ceiling)]
+    assert told["criterion"]["margin"] == 0.5
+
+
 def test_what_changes_nothing_is_not_run_and_has_no_interval():
     planted = apply(_model(), [ReplaceMap("layer.2", "uniform")])
     found = block_interventions(

@@ -55,6 +55,8 @@ def t_row(layer, kind, sample):
         ((LITTLE, (0.0, -0.02, 0.02), WORSE, WORSE), "dispensable", "uniform"),
         ((WORSE, (0.4, 0.2, 0.6), WORSE, WORSE), "needed", "uniform"),
         ((WORSE, WORSE, WORSE, None), "needed", "bypass"),
+        ((WORSE, (0.4, 0.25, 0.55), (0.5, 0.2, 0.8), WORSE), "needed", "local"),  # of the least lower end
+        (((0.5, 0.1, 0.9),) * 4, "undecided", "bypass"),  # from the margin on is not beyond it
         ((WORSE, OPEN, WORSE, WORSE), "undecided", "uniform"),
         (
             (WORSE, (0.3, 0.05, 0.55), WORSE, WORSE),
@@ -135,6 +137,14 @@ def test_p_values_are_those_of_student_corrected_over_abnormal_blocks_only():
     assert seen == {1, 3}
 
 
+def test_p_values_have_the_degrees_of_freedom_of_the_intervals():
+    """Of two tests one is rejected below 2.5 %: where the value is that many more half widths of a 95 % interval."""
+    few = dataclasses.replace(LOSS, blocks=3)
+    edge = student.ppf(0.9875, 2) / student.ppf(0.975, 2)
+    for value, label in ((-1.02 * edge, "harmful"), (-0.98 * edge, "dispensable")):
+        assert verdict((value, value - 1, value + 1), OPEN, criterion=few)[0] == label
+
+
 def test_harmful_is_rarely_said_where_no_intervention_changes_anything():
     rng = np.random.default_rng(1)
     runs, alarms, uncorrected = 200, 0, 0
@@ -210,6 +220,12 @@ def test_the_sentence_says_whether_abnormality_says_anything():
     assert said((0, 0), (2, 5)) == "By ctc-loss there is nothing to be compared: no block is abnormal."
     with pytest.raises(EvaluationError, match="no verdict by wer"):
         control_sentence([], "wer")
+
+
+def test_the_sentence_calls_metrics_by_the_names_that_it_is_given():
+    rows = changes({1: [WORSE] * 4})
+    judged = verdicts({1: False}, rows, [LOSS])
+    assert control_sentence(judged, "ctc-loss", str.upper).startswith("By CTC-LOSS there is nothing")
 
 
 def test_verdicts_from_what_interventions_gave():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from otoscope.errors import EvaluationError, ResultError, SurgeryError
+from otoscope.errors import EvaluationError, NotFiniteError, ResultError, SurgeryError
 from otoscope.evaluation import CTCLoss, WordErrorRate, paired_bootstrap
 from otoscope.interventions.criticality.labels import AMBIENT, CRITICAL, Thresholds
 from otoscope.interventions.criticality.modes import ALL
@@ -84,7 +84,7 @@ def test_draws_differ_and_their_mean_is_taken(models, metric, found):
     trained, _ = models
     before = metric.values(trained, CORPUS)
     seeds = [one.told["drawn_with_seed"] for one in drawn_weights(parts_of(trained), 3, 4)]
-    assert len(set(seeds)) == 3
+    assert len({*seeds, *(one.told["drawn_with_seed"] for one in drawn_weights(parts_of(trained), 3, 5))}) == 6
     values = [metric.values(apply(trained, [Redraw(HARDLY, seed)]), CORPUS).value - before.value for seed in seeds]
     row, spread = (rows_of(found, measure, "re-randomise")[HARDLY] for measure in (NAME, SPREAD))
     assert row.value == pytest.approx(np.mean(values), rel=1e-4)
@@ -331,6 +331,20 @@ def test_what_is_not_finite_counts_as_a_reset_of_all_layers(models, metric):
     assert rows[MUCH].value == rows[MUCH].ceiling
     assert rows[MUCH].label == CRITICAL
     assert result.notes[NAME]["counted_as_chance"] == {"distance": {"rewind:odd": {MUCH: len(CORPUS)}}}
+
+
+def test_a_mode_without_any_finite_value_is_left_out_and_refused_by_name(models, metric):
+    trained, initial = models
+    source = copy.deepcopy(initial.source)
+    with torch.no_grad():
+        for layer in source.encoder.layers:
+            layer.attention.v_proj.weight.fill_(3e38)
+    huge = load(source, name="huge")
+    result = criticality(trained, CORPUS, metric, initial=huge, draws=3)
+    assert {row.other for row in result.rows} == {"re-randomise", "bypass", "mean"}
+    assert result.notes[NAME]["not_finite"]["distance"].keys() == {"re-initialise"}
+    with pytest.raises(NotFiniteError, match=r"re-initialise.*\n?.*--modes"):
+        criticality(trained, CORPUS, metric, modes=["re-initialise"], initial=huge)
 
 
 def test_a_unit_that_is_decided_is_not_run_on(models, metric):

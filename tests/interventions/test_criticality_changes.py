@@ -44,6 +44,12 @@ def test_a_share_is_the_ratio_of_sums_with_its_interval(drawn):
     assert (again.value, again.low, again.high) == pytest.approx((found.value, found.low, found.high))
 
 
+def test_intervals_are_drawn_by_the_seed(drawn):
+    before, after, whole = drawn
+    assert len({share(before, after, whole, seed).low for seed in range(3)}) == 3
+    assert len({change(before, after, seed).low for seed in range(3)}) == 3
+
+
 def test_the_interval_of_a_share_holds_its_level():
     draw = np.random.default_rng(5)
     held, runs = 0, 80
@@ -60,8 +66,9 @@ def test_there_is_no_share_of_what_makes_nothing_worse(drawn):
     before, after, whole = drawn
     assert share(before, after, before, seed=0) is None
     assert share(whole, after, before, seed=0) is None
-    swing = before.numerator + 20 * np.where(np.arange(60) % SPEAKERS % 2, 1.0, -0.9)
-    assert share(before, after, scores(swing, before.denominator), seed=0) is None
+    swing = scores(before.numerator + 20 * np.where(np.arange(60) % SPEAKERS % 2, 1.0, -0.5), before.denominator)
+    assert swing.value > before.value  # worse, but not surely
+    assert share(before, after, swing, seed=0) is None
 
 
 def test_where_nothing_varies(drawn):
@@ -81,6 +88,12 @@ def test_where_nothing_varies(drawn):
     assert (same.value, same.low, same.high, same.n) == (0, 0, 0, 60)
     shifted = change(before, scores(before.numerator + 0.5 * before.denominator, before.denominator), 0)
     assert shifted.value == pytest.approx(0.5)
+
+
+def test_no_change_on_the_only_speaker_with_words_is_no_certainty():
+    one = scores([2.0, 0.0, 0.0], [10.0, 0.0, 0.0])
+    found = change(one, one, 0)
+    assert (found.value, found.low, found.high) == (0.0, None, None)
 
 
 def test_draws_are_averaged_on_the_utterances_that_all_have():

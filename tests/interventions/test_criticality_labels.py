@@ -55,7 +55,7 @@ def test_tolerances():
     assert tolerance("wer", 0.2) == pytest.approx(0.004)
     assert tolerance("wer", 0.0) == tolerance("cer", 0.01) == 0.001
     assert tolerance("wer", 0.2, ceiling=0.9) == pytest.approx(0.004)
-    assert tolerance("ctc-loss", 1.5) == pytest.approx(0.03)
+    assert tolerance("ctc-loss", 1.5) == tolerance("log-likelihood", -1.5) == pytest.approx(0.03)
     assert tolerance("ctc-loss", 1e-6, ceiling=4.0) == pytest.approx(0.04)
     assert tolerance("contrastive-accuracy", 0.5, ceiling=-0.5) == pytest.approx(0.01)
     with pytest.raises(EvaluationError, match="'ambient' is -0.1"):

@@ -58,6 +58,27 @@ def test_the_last_bias_has_a_known_gradient():
     assert result.notes[RELATIVE]["weights"] == {unit: 48}
 
 
+def test_no_norm_is_below_zero_and_the_seed_draws_the_speakers():
+    """One utterance pulls a hundred times as hard as the others, so that batches tell next to nothing."""
+    corpus, linear = noise(*(0.3 + 0.02 * k for k in range(9))), _linear()
+    strong = corpus[0].id
+
+    def of(model, utterances, samples):
+        scale = torch.tensor([100.0 if one.id == strong else 1.0 for one in utterances], dtype=torch.float64)
+        return linear.of(model, utterances, samples) * scale
+
+    model, unit = _model("wav2vec2-group"), "layer.3.final_layer_norm.bias"
+    first, again = (
+        unit_gradients(model, corpus, Loss("uneven", "units", of), [unit], batch_seconds=1.0, seed=seed)
+        for seed in (0, 1)
+    )
+    relative = _rows(first, RELATIVE)[unit]
+    assert relative.n > 1
+    assert relative.low == 0 < relative.value < relative.high
+    assert _rows(first, FISHER)[unit].value == _rows(again, FISHER)[unit].value
+    assert _rows(first, FISHER)[unit].low != _rows(again, FISHER)[unit].low
+
+
 @pytest.mark.parametrize("name", ["wavlm-ctc-stable", "conformer-rotary-ctc", "parakeet-ctc", "whisper"])
 def test_every_unit_by_hand(name):
     model, corpus = _model(name), noise(0.3, 0.4)

@@ -5,7 +5,8 @@ import math
 import plotly.graph_objects as go
 import pytest
 
-from otoscope.reporting.cheap import MOST, cheap_panel, score_name
+from otoscope.diagnosis.metric_words import score_name
+from otoscope.reporting.cheap import MOST, cheap_panel
 from otoscope.reporting.criticality import LETTERS, criticality_panel, granularity, mode_order
 from otoscope.reporting.forest import Scale
 from otoscope.reporting.page import render_template
@@ -119,6 +120,17 @@ def test_the_rule_is_told_with_its_numbers(panel):
     assert "Labels go by CTC loss" in panel.thresholds
     assert "less than 0.02 to 0.03 nats per token" in panel.thresholds
     assert "more than 50 %" in panel.thresholds
+
+
+def test_what_was_not_finite_is_told():
+    found = [
+        {"measure": "criticality", "stream": "layer.1", "layer": 1, "target": "ctc-loss", "other": "bypass", "value": 0.2}
+        | {"low": 0.1, "high": 0.3, "ceiling": 2.0, "label": "intermediate"}
+    ]
+    told = {"counted_as_chance": {"ctc-loss": {"bypass": {"layer.2": 3}}}, "not_finite": {"wer": {"re-initialise": "x"}}}
+    text = criticality_panel(of(*found), {"criticality": told}).thresholds
+    assert "Where a reset of layer.2 leaves no finite value, that with all units reset is counted." in text
+    assert text.endswith("values are not finite: re-initialised.")
 
 
 def test_without_notes_the_page_has_no_thresholds_and_says_so(rows):
@@ -266,7 +278,7 @@ def test_what_is_lost_without_attention_is_a_score_of_the_attention():
         found.append(place | {"measure": "criticality", "stream": f"layer.{k}.attention", "other": "mean"})
     panel = cheap_panel(of(*found))
     assert panel is not None
-    assert panel.predictions[0][0] == "sub-modules mean output, WER"
+    assert panel.predictions[0][0] == "sub-modules replaced by their mean output, WER"
     assert panel.predictions[0][1][0].data[0]["x"] == [1, 2, 3]
 
 

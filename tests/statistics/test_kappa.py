@@ -41,6 +41,7 @@ def test_the_interval_is_within_bounds_and_absent_without_a_spread():
     low, high = kappa_interval(kappa, without)
     assert -1 <= low < kappa < high <= 1
     assert kappa_interval(*fleiss_kappa(EXAMPLE[:4])) is None
+    assert kappa_interval(*fleiss_kappa(EXAMPLE[:5])) is not None
     assert kappa_interval(*fleiss_kappa(np.array([[2, 0], [0, 2]] * 4))) is None
     assert kappa_interval(*fleiss_kappa(np.array([[2, 0]] * 5 + [[1, 1]]))) is None  # without the last there is none
 

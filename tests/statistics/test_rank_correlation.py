@@ -25,6 +25,25 @@ def tau(x, y):
     return signs / (n * (n - 1) / 2)
 
 
+@pytest.mark.parametrize("n", [5, 9, 24])
+@pytest.mark.parametrize("r", [-0.7, 0.0, 0.4])
+def test_ends_are_those_of_bonett_and_wright(n, r):
+    for kind, variance in (("spearman", (1 + r * r / 2) / (n - 3)), ("kendall", 0.437 / (n - 4))):
+        half = 1.959964 * math.sqrt(variance)
+        wanted = [math.tanh(math.atanh(r) + sign * half) for sign in (-1, 1)]
+        assert rank_interval(r, n, kind) == pytest.approx(wanted, abs=1e-6)
+
+
+def test_a_correlation_of_one_counts_as_half_a_step_below_it():
+    """Of six things two neighbours that change places take 12 / 210 from rho and 4 / 30 from tau."""
+    for kind, step, variance in (("spearman", 12 / 210, 1.5 / 3), ("kendall", 4 / 30, 0.437 / 2)):
+        low = math.tanh(math.atanh(1 - step / 2) - 1.959964 * math.sqrt(variance))
+        assert rank_interval(1.0, 6, kind) == pytest.approx((low, 1.0), abs=1e-6)
+        assert rank_interval(-1.0, 6, kind) == pytest.approx((-1.0, -low), abs=1e-6)
+        swapped = np.array([[0, 1, 3, 2, 4, 5]])
+        assert 1 - {"spearman": rho, "kendall": tau}[kind](np.arange(6)[None], swapped)[0] == pytest.approx(step)
+
+
 @pytest.mark.parametrize("n", [6, 12])
 @pytest.mark.parametrize("r", [0.0, 0.8])
 @pytest.mark.parametrize(

@@ -67,6 +67,7 @@ def test_every_block_has_a_verdict_and_a_label_with_an_interval(examined, model)
 def test_stages_are_told_before_they_start(examined):
     _, lines = examined
     assert [line.split(":")[0] for line in lines] == ["Blocks", "Criticality"]
+    assert all("on phone probe accuracy, over " in line for line in lines)
 
 
 def test_one_pass_alone_takes_nothing_else(model):
@@ -89,8 +90,10 @@ def test_churn_alone_runs_no_variant_and_a_verdict_alone_finds_its_pattern(model
 def test_what_is_named_and_has_no_ground_is_an_error(model):
     with pytest.raises(MeasureError, match="churn.*checkpoint"):
         diagnose(model, CORPUS, "globalness,churn")
-    with pytest.raises(MeasureError, match="criticality.*no initial|initial"):
+    with pytest.raises(MeasureError, match="criticality.*no initial|initial") as caught:
         diagnose(model, CORPUS, "globalness,criticality", passes=Passes(blocks=BlockPasses(modes=("re-initialise",))))
+    assert caught.value.cure.startswith("Name its initial checkpoint")
+    assert caught.value.cure.endswith("use the mode re-randomise.")
     found = diagnose(model, CORPUS, "blocks", passes=replace(LITTLE, blocks=BlockPasses(modes=("re-initialise",))))
     reasons = {one["measure"]: one["reason"] for one in found.provenance["skipped"]}
     assert "initial" in reasons["criticality"]
@@ -104,6 +107,60 @@ def test_embedded_models_come_with_their_checkpoints(model):
     assert with_own_checkpoints(BlockPasses(), model) == BlockPasses()
     given = BlockPasses(initial="elsewhere")
     assert with_own_checkpoints(given, load("embedded:wav2vec2")) is given
+
+
+def other_family():
+    return load(next(case for case in CASES if case.name == "wavlm-group").build())
+
+
+def with_a_hole(start):
+    made = apply(start, [])
+    made.family.encoder(made.source).state_dict()["encoder.layers.1.attention.q_proj.weight"][0, 0] = float("nan")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"granularity": "blok"}, "Choose block, sub-module, tensor, or name units"),
+        ({"granularity": ["layer.9"]}, "'layer.9' matches no unit.*nearest names are layer.3"),
+        ({"modes": ("reinitialise",)}, "no mode 'reinitialise'.*modes are re-initialise"),
+        ({"modes": ("rewind",)}, "no checkpoint to rewind to"),
+        ({"initial": "no/such/folder"}, "no/such/folder"),
+        ({"initial": other_family}, "of the family wavlm"),
+        ({"twins": {"two": other_family}}, "of the family wavlm"),
+        ({"initial": with_a_hole}, "Weights of layer.2 in the checkpoint 'initial' are not finite"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_used_is_refused_before_any_speech_is_run(model, start, given, match, monkeypatch):
+    made = {other_family: other_family, with_a_hole: lambda: with_a_hole(start)}
+
+    given = {
+        name: {key: made[one]() for key, one in value.items()} if isinstance(value, dict)
+        else made[value]() if callable(value) else value
+        for name, value in given.items()
+    }  # fmt: skip
+    monkeypatch.setattr("otoscope.diagnosis.observation.Observation.update", lambda *_, **__: pytest.fail("was run"))
+    with pytest.raises(OtoscopeError, match=match):
+        diagnose(model, CORPUS, "blocks", passes=Passes(blocks=BlockPasses(**given)))
+
+
+def test_one_utterance_leaves_what_needs_no_interval(model, start):
+    passes = replace(LITTLE, blocks=replace(LITTLE.blocks, initial=start))
+    found = diagnose(model, CORPUS.subset([CORPUS[0].id]), "blocks", passes=passes)
+    assert {"churn", "block-influence"} <= set(found.table["measure"])
+    reasons = {one["measure"]: one["reason"] for one in found.provenance["skipped"]}
+    for name in ("block-verdict", "criticality", "gradient-fisher"):
+        assert reasons[name].startswith("Fewer than two utterances of corpus")
+
+
+def test_too_little_speech_for_patterns_is_told_as_that(model):
+    found = diagnose(model, CORPUS.subset([one.id for one in CORPUS][:2]), "blocks", passes=LITTLE)
+    reasons = {one["measure"]: one["reason"] for one in found.provenance["skipped"]}
+    assert reasons["block-verdict"].startswith(
+        "Too little speech to tell whether blocks attend abnormally (2 utterances)"
+    )
+    assert found.measure("abnormality").height == 0
 
 
 def test_finished_units_are_kept(model, start, tmp_path):
@@ -124,6 +181,9 @@ def test_finished_units_are_kept(model, start, tmp_path):
         ("blocks", {}, {"stop_below": 0.1}, MeasureError, "one metric"),
         ("blocks", {"metrics": "wer"}, {"stop_below": 0.2, "stop_above": 0.1}, EvaluationError, "lower one first"),
         ("blocks", {}, {"checkpoints": ("no-name",)}, MeasureError, "NAME=PATH"),
+        ("blocks", {}, {"draws": 1}, EvaluationError, "no spread"),
+        ("blocks", {}, {"cache_gb": 0.0}, EvaluationError, "A cache of 0.0 GB"),
+        ("blocks", {}, {"together": 0}, EvaluationError, "0 variants"),
         ("blocks", {"metrics": "nothing"}, {}, OtoscopeError, "nothing"),
     ],
 )  # fmt: skip

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from otoscope.diagnosis.metric_words import called, change_in_words, digits_of, higher_is_better, unit_of
+from otoscope.diagnosis.metric_words import called, change_in_words, digits_of, higher_is_better, score_name, unit_of
 
 if TYPE_CHECKING:
     from otoscope.diagnosis.result import Diagnosis
@@ -26,7 +26,7 @@ MODES = {
     "rewind": "rewound to",
     "re-randomise": "re-randomised",
     "bypass": "bypassed",
-    "mean": "replaced by its mean output",
+    "mean": "replaced by their mean output",
 }
 _LABELS = ("ambient", "intermediate", "critical")
 
@@ -39,7 +39,7 @@ def block_sentences(diagnosis: Diagnosis) -> list[str]:
     return [
         *_abnormal(diagnosis),
         *_control(diagnosis, notes),
-        *_critical(diagnosis),
+        *_critical(diagnosis, notes),
         *_unchanged(notes),
         *_predicted(diagnosis),
         *_moved(diagnosis),
@@ -156,7 +156,7 @@ def mode_in_words(mode: str) -> str:
     return f"{MODES.get(kind, kind)} {checkpoint}".strip()
 
 
-def _critical(diagnosis: Diagnosis) -> list[str]:
+def _critical(diagnosis: Diagnosis, notes: Mapping[str, Any]) -> list[str]:
     """Which blocks are ambient and which critical by the first mode, and in one more sentence by the others."""
     rows = [row for row in _rows(diagnosis, "criticality") if row["label"] in _LABELS and row["stream"]]
     blocks: dict[str, list[Row]] = {}
@@ -168,6 +168,7 @@ def _critical(diagnosis: Diagnosis) -> list[str]:
     if blocks:
         first, *rest = blocks
         lines.append(_of_mode(first, blocks[first]))
+        lines += _by_others(diagnosis, first, blocks[first], notes)
         told = [f"{mode_in_words(mode)}, {_sorted(blocks[mode], whole=False)}" for mode in rest]
         lines += [f"When {'; '.join(told)}."] if told else []
     lines += [_counted(mode, own) for mode, own in finer.items() if not blocks]
@@ -176,13 +177,43 @@ def _critical(diagnosis: Diagnosis) -> list[str]:
 
 def _of_mode(mode: str, rows: Sequence[Row]) -> str:
     metric, whole = rows[0]["target"], next((row["ceiling"] for row in rows if row["ceiling"] is not None), None)
-    text = f"When {mode_in_words(mode)} one at a time, {_sorted(rows)} (by {called(metric)}"
+    one = len(rows) == 1
+    text = f"When {mode_in_words(mode)}{'' if one else ' one at a time'}, {_sorted(rows)} (by {called(metric)}"
     worst = max(rows, key=lambda row: (row["value"] or 0.0) * (-1 if higher_is_better(metric) else 1))
     if worst["value"] is not None:
-        text += f": {_signed(worst, metric)} at layer {worst['layer']}, where most is lost"
-    if whole is not None:
+        text += f": {_signed(worst, metric)}" + ("" if one else f" at layer {worst['layer']}, where most is lost")
+    if whole is not None and not one:
         text += f", {_signed({'value': whole, 'low': None, 'high': None}, metric)} with all reset together"
     return text + ")."
+
+
+def _by_others(diagnosis: Diagnosis, mode: str, rows: Sequence[Row], notes: Mapping[str, Any]) -> list[str]:
+    """Layers that another metric would call critical, a metric each: labels go by one alone."""
+    known = {row["layer"] for row in rows if row["label"] == "critical"}
+    limit = notes_of(notes, "criticality").get("thresholds", {}).get("critical")
+    lines = []
+    shares = [
+        row
+        for row in _rows(diagnosis, "criticality-normalised")
+        if row["other"] == mode
+        and row["target"] != rows[0]["target"]
+        and re.fullmatch(r"layer\.\d+", row["stream"] or "")
+    ]
+    for metric in dict.fromkeys(row["target"] for row in shares):
+        found = [
+            row
+            for row in shares
+            if row["target"] == metric and row["layer"] not in known
+            and None not in (limit, row["low"]) and row["low"] > limit
+        ]  # fmt: skip
+        if found:
+            most = max(found, key=lambda row: row["value"])
+            where = f" at layer {most['layer']}" if len(found) > 1 else ""
+            lines.append(
+                f"By {called(metric)} {listed(row['layer'] for row in found)} would be critical: {most['value']:.0%} "
+                f"(95 % {most['low']:.0%} to {most['high']:.0%}) of what is lost with all reset together is lost{where}."
+            )
+    return lines
 
 
 def _sorted(rows: Sequence[Row], whole: bool = True) -> str:
@@ -246,8 +277,8 @@ def _predicted(diagnosis: Diagnosis) -> list[str]:
     best = max(own, key=lambda row: row["value"])
     ends = f", 95 % {best['low']:.2f} to {best['high']:.2f}" if best["low"] is not None else ""
     text = (
-        f"Of {len(own)} cheap scores {best['target']} ranks layers most as their criticality does, {mode_in_words(mode)} "
-        f"(Spearman's {best['value']:.2f}{ends}, {best['n']} layers)"
+        f"Of {len(own)} cheap score{'s' if len(own) > 1 else ''} {score_name(best['target'])} ranks layers most as their "
+        f"criticality does, {mode_in_words(mode)} (Spearman's {best['value']:.2f}{ends}, {best['n']} layers)"
     )
     if best["low"] is None or best["low"] <= 0:
         text += "; that may be chance"

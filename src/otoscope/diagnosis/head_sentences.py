@@ -12,6 +12,11 @@ MOST_KINDS = 3
 """Of what heads do the commonest are named."""
 
 _NOTHING = ("none seen", "stays near")
+_SIDES = {
+    "silence to silence, speech to speech": "silence from silence and speech from speech",
+    "silence to speech, speech to silence": "speech from silence and silence from speech",
+    "own segment": "the query's own segment",
+}
 _CARRIED = (
     ("mixing-value-zeroing", "by what changes when others' values are zero"),
     ("mixing-norm", "by the norm of what they carry"),
@@ -49,22 +54,30 @@ def _of_label(diagnosis: Diagnosis, key: str) -> list[str]:
     kinds = Counter(_kind(label) for label in operations if label not in _NOTHING)
     if operations:
         clear = sum(kinds.values())
-        told = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common(MOST_KINDS))
+        told = ", ".join(
+            f"{n} {verb}{'s' if n == 1 else ''} {object_}" for (verb, object_), n in kinds.most_common(MOST_KINDS)
+        )
         verb = "does" if clear == 1 else "do"
-        text = f"Of {len(operations)} heads {clear} {verb} something clear with {what}{f': {told}' if told else ''}. {text}"
+        heads = f"{len(operations)} head{'s' if len(operations) > 1 else ''}"
+        text = f"Of {heads} {clear} {verb} something clear with {what}{f': {told}' if told else ''}. {text}"
     return [text + "."]
 
 
-def _kind(operation: str) -> str:
-    """An operation without the labels that it names.
+def _kind(operation: str) -> tuple[str, str]:
+    """An operation as what heads do and to what, without the labels that it names.
 
     >>> _kind("attends s, sh"), _kind("not s, sh"), _kind("attends silence"), _kind("not the same phone")
-    ('attends some labels', 'neglects some labels', 'attends silence', 'not the same phone')
+    (('attend', 'some labels'), ('neglect', 'some labels'), ('attend', 'silence'), ('neglect', 'the same phone'))
+    >>> _kind("same phone"), _kind("silence to speech, speech to silence")
+    (('attend', 'the same phone'), ('attend', 'speech from silence and silence from speech'))
     """
+    if operation in _SIDES:
+        return "attend", _SIDES[operation]
     first, _, named = operation.partition(" ")
-    if named == "silence" or named.startswith("the same "):
-        return operation
-    return {"attends": "attends some labels", "not": "neglects some labels"}.get(first, operation)
+    verb = "neglect" if first == "not" else "attend"
+    if first == "same":
+        return verb, f"the {operation}"
+    return verb, named if named == "silence" or named.startswith("the same ") else "some labels"
 
 
 def mixing_sentences(diagnosis: Diagnosis) -> list[str]:

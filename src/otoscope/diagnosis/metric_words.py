@@ -1,4 +1,4 @@
-"""What metrics are called in words, and the numbers in which readers are told what they change by."""
+"""What metrics and scores are called in words, and the numbers in which readers are told what metrics change by."""
 
 from __future__ import annotations
 
@@ -14,6 +14,14 @@ UNITS = {
     "contrastive-loss": "nats per masked frame",
     "masked-prediction-loss": "nats per masked frame",
 }
+
+SCORES = {
+    "block-influence": "block influence",
+    "angular-distance": "angular distance",
+    "gradient-norm-relative": "gradient norm, relative",
+    "gradient-fisher": "Fisher information",
+}
+"""Cheap scores of units, in words."""
 
 
 def called(metric: str) -> str:
@@ -81,3 +89,25 @@ def change_in_words(metric: str, value: float, low: float | None, high: float | 
         verb, sign = "changes", "+"
     told = f"{verb} {what} by {amount:{sign}.{digits}f}{f' {unit}' if unit else ''}"
     return told + (f" (95 % {min(ends):{sign}.{digits}f} to {max(ends):{sign}.{digits}f})" if ends else "")
+
+
+def score_name(name: str) -> str:
+    """A score in words.
+
+    >>> score_name("gradient-fisher"), score_name("churn-rms (seed:b)"), score_name("importance-loo")
+    ('Fisher information', 'churn (rms, seed:b)', 'importance-loo')
+    """
+    base, detail = split_score(name)
+    if base.startswith("churn-"):
+        return f"churn ({base.removeprefix('churn-')}{f', {detail}' if detail else ''})"
+    return f"{SCORES.get(base, base)}{f' ({detail})' if detail else ''}"
+
+
+def split_score(name: str) -> tuple[str, str]:
+    """A score and what it is of, which stands in brackets behind it where there are several.
+
+    >>> split_score("churn-rms (initial)")
+    ('churn-rms', 'initial')
+    """
+    base, _, detail = name.partition(" (")
+    return base, detail.removesuffix(")")

@@ -43,10 +43,10 @@ def churn(
         largest   max |theta_T - theta_0|
         path      sum_t |theta_t - theta_(t-1)| / sqrt(m), from the initial weights over the checkpoints to the model's
 
-    The first and the fourth are those of Zhang, Bengio and Singer 2022 (arXiv 1902.01996); which of them Zhou et al. 2022
-    (arXiv 2110.04267) mean by updates of weights is not known to us. A unit that was never trained gives exactly 0, and
-    stands in the notes as unchanged. Where theta_0 is all zeros and theta_T is not, there is no relative and no angular
-    distance.
+    Zhang, Bengio and Singer 2022 (arXiv 1902.01996) find layers that training hardly changes, and Zhou et al. 2022 (arXiv
+    2110.04267) relate criticality to updates of weights; by which distance either goes is not known to us. A unit that was
+    never trained gives exactly 0, and stands in the notes as unchanged. Where theta_0 is all zeros and theta_T is not, there
+    is no relative and no angular distance.
 
     Weights that are kept as factors (weight norms) are compared as what the model computes with, for the factors are not
     determined by it; a factor that is named as a unit itself is compared as it is. Buffers, such as the statistics of

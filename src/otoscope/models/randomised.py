@@ -5,6 +5,7 @@ import copy
 import torch
 
 from otoscope.errors import ModelError
+from otoscope.models.edits import described
 from otoscope.models.model import SpeechModel
 
 
@@ -16,8 +17,14 @@ def randomised(model: SpeechModel, seed: int = 0) -> SpeechModel:
         seed: of the weights.
 
     Raises:
-        ModelError: the model was edited, so that its configuration does not tell its sizes.
+        ModelError: the model was edited, so that its configuration does not tell its sizes or what it computes.
     """
+    changed = described(model.family.encoder(model.source), str)
+    if changed:
+        raise ModelError(
+            f"{model.name} was edited ({changed[0][0]}), and its configuration tells nothing",
+            "Take the random network's floor of the original model.",
+        )
     kind = type(model.source)
     config = copy.deepcopy(model.source.config)
     with torch.random.fork_rng(devices=[]):

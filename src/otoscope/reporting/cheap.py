@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from otoscope.diagnosis.metric_words import called
+from otoscope.diagnosis.block_sentences import mode_in_words
+from otoscope.diagnosis.metric_words import SCORES, called, score_name, split_score
 from otoscope.reporting.criticality import (
     LETTERS,
     MODES,
@@ -18,12 +19,6 @@ from otoscope.reporting.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMIL
 from otoscope.reporting.forest import change
 from otoscope.reporting.values import Row, interval, number
 
-SCORES = {
-    "block-influence": "block influence",
-    "angular-distance": "angular distance",
-    "gradient-norm-relative": "gradient norm, relative",
-    "gradient-fisher": "Fisher information",
-}
 CHURN = {
     "rms": "distance of weights (rms)",
     "relative": "distance, relative",
@@ -143,27 +138,9 @@ def _exact(row: Row) -> str:
     return interval(row, 4) if value == 0 or abs(value) >= 0.001 else f"{value:.3g}"
 
 
-def score_name(name: str) -> str:
-    """A score in words.
-
-    >>> score_name("gradient-fisher"), score_name("churn-rms (seed:b)"), score_name("importance-loo")
-    ('Fisher information', 'churn (rms, seed:b)', 'importance-loo')
-    """
-    base, detail = _split(name)
-    if base.startswith("churn-"):
-        return f"churn ({base.removeprefix('churn-')}{f', {detail}' if detail else ''})"
-    return f"{SCORES.get(base, base)}{f' ({detail})' if detail else ''}"
-
-
-def _split(name: str) -> tuple[str, str]:
-    """A score and what it is of, which stands in brackets behind it where there are several."""
-    base, _, detail = name.partition(" (")
-    return base, detail.removesuffix(")")
-
-
 def _score_rows(rows: Mapping[str, Sequence[Row]], name: str) -> dict[str, Row]:
     """The rows of a cheap score by unit."""
-    base, detail = _split(name)
+    base, detail = split_score(name)
     if base.startswith("churn-"):
         churn = [row for row in rows.get("churn", ()) if row["target"] == base.removeprefix("churn-")]
         return {row["stream"]: row for row in churn if row["value"] is not None and detail in ("", row["other"])}
@@ -195,7 +172,7 @@ def _predictions(rows: Mapping[str, Sequence[Row]]) -> list[tuple[str, list[Figu
         ordered = sorted(groups[size, mode], key=lambda row: -abs(row["value"] or 0.0))
         figures = [figure for row in ordered if (figure := _scatter(row, rows, units, metric)) is not None]
         if figures:
-            found.append((f"{SIZES[size]} {mode_name(mode)}, {called(metric)}", figures[:MOST]))
+            found.append((f"{SIZES[size]} {mode_in_words(mode)}, {called(metric)}", figures[:MOST]))
     return found
 
 

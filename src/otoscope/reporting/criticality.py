@@ -152,12 +152,30 @@ def _rule(told: Mapping[str, Any], metric: str | None) -> str:
     tolerances, share = list(_tolerances(told, metric).values()), _critical(told)
     factor, unit = unit_of(metric)
     ends = [f"{factor * one:.2g}" for one in (min(tolerances), max(tolerances))] if tolerances else []
-    least = f"{' to '.join(dict.fromkeys(ends))} {unit}".strip() if ends else "the stated tolerance"
+    ends = list(dict.fromkeys(ends))
+    least = f"{' to '.join(ends)} {unit}".strip() if ends else "the stated tolerance"
+    least += " (each mode has its own)" if len(ends) > 1 else ""
     most = f"{100 * share:.0f} %" if share is not None else "the stated share"
+    heard = f"On {told['utterances']} utterances. " if told.get("utterances") else ""
     return (
-        f"Labels go by {called(metric)}: ambient where it gets worse by less than {least}, critical where by more than "
-        f"{most} of what resetting all units together does, both with the whole 95 % interval; intermediate otherwise."
+        f"{heard}Labels go by {called(metric)}: ambient where it gets worse by less than {least}, critical where by more "
+        f"than {most} of what resetting all layers together does, both with the whole 95 % interval; intermediate "
+        f"otherwise.{_not_finite(told)}"
     )
+
+
+def _not_finite(told: Mapping[str, Any]) -> str:
+    """What was done where resets left values that are not finite; empty where none did."""
+    text = ""
+    counted = sorted(
+        {unit for modes in part(told, "counted_as_chance").values() for units in modes.values() for unit in units}
+    )
+    if counted:
+        text = f" Where a reset of {', '.join(counted)} leaves no finite value, that with all units reset is counted."
+    left_out = sorted({mode_name(mode) for modes in part(told, "not_finite").values() for mode in modes})
+    if left_out:
+        text += f" Left out, since even with all units reset values are not finite: {', '.join(left_out)}."
+    return text
 
 
 def _grid(own: Sequence[Row], shares: Mapping[tuple[str, str, str], Row], size: str) -> Figure | None:

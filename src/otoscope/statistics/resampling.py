@@ -79,10 +79,10 @@ class Resampling:
         """P-value of each estimate being zero or less, (...); 1 unless it is above zero in both halves too.
 
         One-sided, by Student's t of groups - 1 degrees of freedom over the bootstrap's standard error. An estimate that
-        does not vary is taken as it is. NaN stays NaN.
+        does not vary is taken as it is. NaN stays NaN, and so does an estimate that any sample lacks, for it has no error.
         """
         error, value = self.error(estimates), estimates[0]
         with np.errstate(divide="ignore", invalid="ignore"):
             p = np.where(error > 0, student.sf(value / error, self.groups - 1), np.where(value > 0, 0.0, 1.0))
         p = np.where((estimates[:3] > 0).all(0), p, 1.0)
-        return np.asarray(np.where(np.isnan(estimates[:3]).any(0), np.nan, p))
+        return np.asarray(np.where(np.isnan(estimates).any(0), np.nan, p))

@@ -105,9 +105,9 @@ def examine(
     if blocks:
         found, missed = examine_blocks(
             diagnosis, blocks, model, corpus, seed, given=spent.blocks, metrics=metrics, seconds=spent.seconds,
-            batch_seconds=batch_seconds, store=None if store is None else store / "blocks", tell=tell, progress=progress,
+            batch_seconds=batch_seconds, store=None if store is None else store / "blocks",
+            refused=[name for name, by_name in blocks.items() if by_name], tell=tell, progress=progress,
         )  # fmt: skip
-        _refuse(missed, blocks, "blocks")
         diagnosis = with_results(diagnosis, found, [name for name in blocks if not _in(missed, name)], missed)
     ranked = {name: by_name for name, by_name in wanted.items() if groups[name] in ("importance", "spans")}
     if not ranked:
@@ -122,15 +122,15 @@ def examine(
         if any(ranked.values()):
             raise
         return _timed(with_results(diagnosis, {}, [], [{"measure": "importance", "reason": str(error)}]), began)
-    _refuse(importance.skipped, ranked, "importance")
+    _refuse(importance.skipped, ranked)
     return _timed(importance.joined(diagnosis), began)
 
 
-def _refuse(skipped: Sequence[Mapping[str, str]], by_name: Mapping[str, bool], group: str) -> None:
+def _refuse(skipped: Sequence[Mapping[str, str]], by_name: Mapping[str, bool]) -> None:
     """Refuses what was asked for by name and cannot be taken."""
     for one in skipped:
         if by_name.get(one["measure"]):
-            raise MeasureError(f"{one['measure']}: {one['reason']}", f"Leave it out, or name the group {group}.")
+            raise MeasureError(f"{one['measure']}: {one['reason']}", "Leave it out, or name the group importance.")
 
 
 def _in(skipped: Sequence[Mapping[str, str]], name: str) -> bool:

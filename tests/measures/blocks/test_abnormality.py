@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from otoscope.errors import MeasureError
+from otoscope.measures.blocks import abnormality
 from otoscope.measures.blocks.abnormality import FLOORS, LEVEL, RELATIVE, TESTS, judge, variance
 from otoscope.measures.blocks.degenerate import PATTERNS, copy_distances, degenerate_statistics
-from otoscope.measures.blocks.deviation import neighbour_deviation
+from otoscope.measures.blocks.deviation import jensen_shannon, neighbour_deviation
 from otoscope.measures.blocks.summary import SUMMARY, block_observation, part
-from tests.measures.blocks.blocks_of import BLOCKS, FRAMES, margins, planted, sound, summed
+from otoscope.statistics.multiple import holm
+from tests.measures.blocks.blocks_of import BLOCKS, FRAMES, around, margins, planted, sound, summed
 
 
 def judged(maps, seed=0):
@@ -138,6 +140,48 @@ def test_what_one_half_of_the_corpus_shows_is_not_enough():
     assert abnormal(judged(mixed)) == {}
 
 
+def test_at_most_half_of_the_blocks_are_taken_out():
+    """Blocks of four kinds of attention: each stretch of them is unlike the next one."""
+    draw = np.random.default_rng(0)
+    widths = (1, 1, 4, 4, 4, 12, 12, 1, 1)
+    told = judge(summed([[around(t, width, draw) for width in widths] for t in FRAMES]), resamples=60)
+    assert len(told.out) == len(widths) // 2
+
+
+def test_of_odd_blocks_the_one_that_explains_the_others_is_taken_out_and_of_equals_the_oddest():
+    usual, other = (0.9, 0.1), (0.1, 0.9)
+    summary, excess = np.zeros((1, 8, len(FLOORS))), np.full((8, RELATIVE), -1.0)
+    # Block 1 (from 0) makes both its neighbours odd, of which the first has no other neighbour.
+    profiles = np.array([[usual, other, *[usual] * 6]])
+    excess[[0, 1, 2], 0] = 5.0, 4.0, 1.0
+    assert abnormality._explaining([0, 1, 2], profiles, summary, excess, ()) == 1
+    profiles = np.array([[usual, usual, other, usual, usual, other, usual, usual]])
+    excess[[2, 5], 0] = 3.0, 4.0
+    assert abnormality._explaining([2, 5], profiles, summary, excess, ()) == 5
+
+
+def test_a_number_may_leave_the_trend_on_either_side():
+    told = judged(planted("self", 3, sound()))
+    for name, sign in (("self-mass", 1), ("globalness-normalised", -1)):
+        assert np.sign(told.value[3, TESTS.index(name)]) == sign
+        assert f"trend of {name}" in told.reasons(3)
+
+
+def test_p_values_are_corrected_over_all_tests(monkeypatch):
+    raw = []
+    monkeypatch.setattr(abnormality, "holm", lambda p: raw.append(p.copy()) or holm(p))
+    told = judged(sound())
+    there = np.isfinite(told.p)
+    assert raw[-1].shape == (BLOCKS * len(TESTS),) == (there.sum(),)
+    assert np.array_equal(told.p[there], holm(raw[-1]))
+
+
+def test_noise_is_the_divergence_of_two_halves():
+    sums = summed(sound())
+    halves = [part("profile", sums.blocks[first::2].mean(0)) for first in (0, 1)]
+    assert np.allclose(judge(sums, resamples=10).noise, jensen_shannon(*halves))
+
+
 def test_few_groups_are_refused():
     with pytest.raises(MeasureError, match="at least 4"):
         judged(sound()[:3])
@@ -158,3 +202,19 @@ def test_ends_hold_the_value_and_stay_in_range():
     assert (told.noise < 0.01).all()
     again = judged(sound())
     assert np.array_equal(again.low, told.low)
+
+
+def test_no_end_of_a_divergence_is_beyond_that_of_what_is_apart():
+    """Block 3 looks at its own frame, but in one utterance, and all others at the next ones."""
+    maps = []
+    for k, frames in enumerate(FRAMES):
+        ahead = [np.roll(np.eye(frames), offset, -1) for offset in range(5)]
+        others = [
+            np.stack([share * ahead[one] + (1 - share) * ahead[one + 1] for one in (1, 3)])
+            for share in np.linspace(0.6, 0.4, BLOCKS)
+        ]
+        own = np.stack([ahead[0]] * 2)
+        maps.append([*others[:3], 0.8 * own + 0.2 * others[3] if k == 0 else own, *others[4:]])
+    told = judged(maps)
+    assert 0.6 < told.value[3, 0] < np.log(2)
+    assert told.high[3, 0] == np.log(2)

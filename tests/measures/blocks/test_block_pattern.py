@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 
 from otoscope.errors import MeasureError, StateError
-from otoscope.measures.blocks.abnormality import FLOORS
+from otoscope.measures.blocks.abnormality import FLOORS, TESTS, judge
 from otoscope.measures.blocks.degenerate import PATTERNS
 from otoscope.measures.blocks.pattern import BlockPattern
 from otoscope.measures.blocks.position import BINS
 from otoscope.measures.blocks.summary import block_summary, part, uniform_observation
 from otoscope.models import load
 from otoscope.speech.corpus import Corpus
-from otoscope.statistics import ratio_jackknife
+from otoscope.statistics import jackknife, ratio_jackknife
 from otoscope.surgery.applying import apply
 from otoscope.surgery.attention import ReplaceMap
-from tests.measures.blocks.blocks_of import planted, sound
+from tests.measures.blocks.blocks_of import planted, sound, summed
 from tests.measures.heads.given_maps import anatomy_of, capture_of, drawn_maps, silent_corpus
 from tests.models.small import CASES
 
@@ -78,6 +78,9 @@ def test_numbers_are_means_over_utterances():
                 assert [row.value, row.low, row.high] == pytest.approx(expected, abs=2e-5)
                 floors = [part("summary", uniform_observation(FRAMES[k])) for k in long_enough]
                 assert row.floor == pytest.approx(np.mean(floors, 0)[list(FLOORS).index(row.target)], abs=1e-9)
+        lengths = np.stack([part("profile", uniform_observation(FRAMES[k])) for k in long_enough])
+        row = rows_of(result(), "block-summary", layer=layer, target="between-utterance-variance")[0]
+        assert row.floor == pytest.approx(lengths.var(0, ddof=1).sum(), abs=1e-9)
     for row in rows_of(result(), "position-profile"):
         assert row.floor == 1 / BINS
         assert row.low <= row.value <= row.high
@@ -96,7 +99,8 @@ def test_variance_between_utterances_is_that_of_their_profiles():
     row = rows_of(measure.compute(), "block-summary", layer=1, target="between-utterance-variance")[0]
     assert row.value == pytest.approx(profiles.var(0, ddof=1).sum(), abs=1e-6)
     assert row.floor == pytest.approx(0, abs=1e-12)  # all utterances are of one length
-    assert row.low < row.value < row.high
+    without = np.array([np.delete(profiles, k, 0).var(0, ddof=1).sum() for k in range(6)])
+    assert (row.low, row.high) == pytest.approx([float(end) for end in jackknife(row.value, without)], abs=1e-5)
 
 
 def as_numbers(found):
@@ -155,6 +159,9 @@ def test_a_capture_without_its_sums_or_with_bad_ones_is_refused():
 def test_short_utterances_are_counted():
     assert result().notes["too_short"] == 1
     assert result().notes["groups"] == len(FRAMES) - 1
+    measure = prepared()
+    measure.update(capture_of([CORPUS[0]], [[drawn_maps(0, 2, h) for h in HEADS]], measure.reductions))
+    assert (measure.too_short, measure.mean.n) == (0, 1)  # two frames are enough
 
 
 def test_few_utterances_have_numbers_and_no_verdict():
@@ -212,6 +219,23 @@ def test_faults_are_found_through_the_tap():
     assert [row.label for row in rows_of(found, "degenerate-pattern", layer=2, target="uniform")] == ["yes"]
     assert all(row.value < 0.05 for row in rows_of(found, "abnormality", label="abnormal"))
     assert all(row.value > 0.05 for row in rows_of(found, "abnormality", label="normal"))
+
+
+def test_every_test_has_its_row():
+    maps = planted("self", 3, sound())
+    corpus, heads = silent_corpus(len(maps)), (2,) * len(maps[0])
+    measure = prepared(corpus, heads)
+    measure.update(capture_of(list(corpus), maps, measure.reductions))
+    found, told = measure.compute(), judge(summed(maps), resamples=10)
+    for name in ("neighbour-deviation", "trend-residual", "degenerate-pattern"):
+        rows = rows_of(found, name)
+        assert len(rows) == len(heads) * len({row.target for row in rows})
+        for row in rows:
+            test = TESTS.index(row.target or name)
+            assert row.value == pytest.approx(told.value[row.layer - 1, test], rel=1e-3, abs=1e-5)
+            assert row.low <= row.value <= row.high
+            if name == "degenerate-pattern":
+                assert row.label == ("yes" if told.found[row.layer - 1, test] else "no")
 
 
 def examined(model, corpus):

@@ -97,6 +97,21 @@ def values(measure):
     return {(row.measure, row.layer, row.other): row for row in measure.compute().rows}
 
 
+def test_frames_without_a_direction_on_either_side_count_nowhere():
+    corpus = speech(0.1, 0.2)
+    streams = random_streams((4, 6))
+    streams["layer.2"][0][1] = 0
+    measure = prepared(corpus)
+    measure.update(captured(corpus, streams))
+    found = values(measure)
+    left = {name: np.concatenate([np.delete(arrays[0], 1, 0), arrays[1]]) for name, arrays in streams.items()}
+    for key, (i, j) in {(2, None): (1, 2), (3, None): (2, 3)}.items():
+        before, after = left[STREAMS[i]], left[STREAMS[j]]
+        assert found["angular-distance", *key].value == pytest.approx(angular_distance(before, after), rel=1e-12)
+        assert found["block-influence", *key].value == pytest.approx(block_influence(before, after), rel=1e-12)
+        assert found["block-influence", *key].n == 9
+
+
 def test_frames_of_all_utterances_weigh_the_same_and_runs_of_layers_are_named_by_the_first():
     corpus, counts = speech(0.1, 0.2, 0.3), (3, 9, 5)
     streams = random_streams(counts)

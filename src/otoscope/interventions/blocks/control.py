@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from scipy.stats import fisher_exact
 
@@ -30,12 +30,13 @@ ANY = "any"
 _FREED = (HARMFUL, DISPENSABLE)
 
 
-def block_verdicts(abnormal: Mapping[int, bool], found: Result) -> Result:
+def block_verdicts(abnormal: Mapping[int, bool], found: Result, called: Callable[[str], str] = str) -> Result:
     """Verdicts on all blocks by all metrics that interventions were taken with, their control, and what that says.
 
     Args:
         abnormal: see `verdicts`.
         found: what `block_interventions` gave.
+        called: a metric's name -> its name in a sentence.
 
     Returns:
         Rows `block-verdict` and `block-control`, and notes under these names; "says" is a sentence a metric.
@@ -47,10 +48,10 @@ def block_verdicts(abnormal: Mapping[int, bool], found: Result) -> Result:
     rows = verdicts(abnormal, found.rows, criteria)
     control = controls(abnormal, found.rows, criteria)
     rule = {
-        "definition": "otoscope's own; Chen and Asgari (2021) give none", "level": LEVEL,
+        "definition": "otoscope's own; that of Chen and Asgari (2021) is not known to us", "level": LEVEL,
         "correction": "Holm, over interventions on abnormal blocks", "criteria": [one.to_dict() for one in criteria],
     }  # fmt: skip
-    says = {one.metric: control_sentence([*rows, *control], one.metric) for one in criteria}
+    says = {one.metric: control_sentence([*rows, *control], one.metric, called) for one in criteria}
     return Result([*rows, *control], notes={VERDICT: rule, NAME: {"says": says}})
 
 
@@ -82,7 +83,7 @@ def controls(abnormal: Mapping[int, bool], changes: Sequence[Row], criteria: Seq
     return rows
 
 
-def control_sentence(rows: Sequence[Row], metric: str) -> str:
+def control_sentence(rows: Sequence[Row], metric: str, called: Callable[[str], str] = str) -> str:
     """What the control says: whether abnormal blocks are harmful or dispensable more often than normal ones would be.
 
     The two shares are compared by Fisher's exact test, one-sided at 5 %.
@@ -90,6 +91,7 @@ def control_sentence(rows: Sequence[Row], metric: str) -> str:
     Args:
         rows: rows `block-verdict` and `block-control`; others may be among them.
         metric: of the rows that are compared.
+        called: see `block_verdicts`.
 
     Raises:
         EvaluationError: there are no verdicts by this metric.
@@ -99,9 +101,9 @@ def control_sentence(rows: Sequence[Row], metric: str) -> str:
         raise EvaluationError(f"There is no verdict by {metric}", "Give rows of `verdicts` and `controls`.")
     flagged = [row for row in judged if row.label != NORMAL]
     if not flagged:
-        return f"By {metric} there is nothing to be compared: no block is abnormal."
+        return f"By {called(metric)} there is nothing to be compared: no block is abnormal."
     freed = sum(row.label in _FREED for row in flagged)
-    told = f"By {metric} {_of(freed, len(flagged), 'abnormal')} harmful or dispensable"
+    told = f"By {called(metric)} {_of(freed, len(flagged), 'abnormal')} harmful or dispensable"
     control = next((r for r in rows if (r.measure, r.target, r.other) == (NAME, metric, ANY)), None)
     if control is None or not control.n or control.value is None:
         return f"{told}; no normal block was tried, so that nothing says whether that is more than chance."

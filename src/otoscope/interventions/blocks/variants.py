@@ -48,7 +48,7 @@ def plan_interventions(model: SpeechModel, width: int = WIDTH, layers: Sequence[
     Args:
         model: the model; it is not changed.
         width: see above, in frames of the layers.
-        layers: blocks to intervene on, from 1; None is all.
+        layers: blocks to intervene on, from 1; None is all that have attention.
 
     Raises:
         EvaluationError: the model has no such block, or the width is no number of frames.
@@ -56,7 +56,7 @@ def plan_interventions(model: SpeechModel, width: int = WIDTH, layers: Sequence[
     base = prepared(model)
     parts = Parts(base.family.encoder(base.source), base.family)
     count = len(parts.layers)
-    chosen = list(range(1, count + 1)) if layers is None else list(dict.fromkeys(layers))
+    chosen = list(parts.attentions()) if layers is None else list(dict.fromkeys(layers))
     strange = [layer for layer in chosen if not 1 <= layer <= count]
     if strange or not chosen:
         raise EvaluationError(
@@ -122,8 +122,8 @@ def _check_alone(parts: Parts, layer: int) -> None:
     Raises:
         SurgeryError: there is such a block.
     """
-    for other in range(layer + 1, len(parts.layers) + 1):
-        edits = head_edits(parts.attention(other))
+    for other, attention in parts.attentions().items():
+        edits = head_edits(attention)
         if edits is not None and (edits.map, edits.source) == ("layer", layer):
             raise SurgeryError(
                 f"Block {other} uses the map of block {layer}, and would change with it",

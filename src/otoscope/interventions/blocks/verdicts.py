@@ -85,8 +85,8 @@ def verdicts(abnormal: Mapping[int, bool], changes: Sequence[Row], criteria: Seq
     - "undecided" otherwise.
 
     So "abnormal" alone is no evidence of harm. The rule is otoscope's own: Chen and Asgari (2021) assume that abnormal
-    patterns have a negative influence, and name no test. Margins are not corrected for how many interventions there
-    are, which makes "dispensable" the easier the more there are; `controls` says how often it comes out for normal blocks.
+    patterns have a negative influence. Margins are not corrected for how many interventions there are, which makes
+    "dispensable" the easier the more there are; `controls` says how often it comes out for normal blocks.
 
     Args:
         abnormal: layer, from 1 -> whether its pattern is abnormal.

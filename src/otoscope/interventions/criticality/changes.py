@@ -35,7 +35,8 @@ def mean_scores(draws: Sequence[Scores]) -> Scores:
     Args:
         draws: of the same metric; one or more.
     """
-    ids = tuple(one for one in draws[0].ids if all(one in set(other.ids) for other in draws[1:]))
+    there = set(draws[0].ids).intersection(*(other.ids for other in draws[1:]))
+    ids = tuple(one for one in draws[0].ids if one in there)
     columns = [one.subset(ids) for one in draws]
     mean = np.mean([one.numerator for one in columns], axis=0)
     return replace(columns[0], numerator=mean, parts={}, texts={})
@@ -54,7 +55,8 @@ def change(before: Scores, after: Scores, seed: int) -> Change:
     """
     there = before.subset(after.ids)
     found = paired_bootstrap(there, after, seed=seed)
-    if np.isnan(found.low) and (there.numerator == after.numerator).all():
+    counted = there.counts and after.counts
+    if np.isnan(found.low) and not counted and (there.numerator == after.numerator).all():
         return Change(0.0, 0.0, 0.0, found.utterances)  # a loss that is the same to the bit for every utterance
     return Change(found.value, *_ends(found.low, found.high), found.utterances)
 
@@ -62,15 +64,15 @@ def change(before: Scores, after: Scores, seed: int) -> Change:
 def share(before: Scores, after: Scores, together: Scores, seed: int) -> Change | None:
     """A change as a share of that under a reset of all layers together: N_u, a ratio of sums; the same blocks are drawn.
 
+    Where all blocks have the same share, as where both resets leave no word right, draws show no spread. Of rates the
+    interval is then that of `allow_for_unseen`, with shares of 0 and 1 as the furthest that a speaker can be off. Of losses
+    the share is exactly 0 or 1 where the unit's reset is no change at all, or the only one; otherwise there is none.
+
     Args:
         before: of the unedited model.
         after: with a unit reset.
         together: with all layers reset.
         seed: of the bootstrap.
-
-    Where all blocks have the same share, as where both resets leave no word right, draws show no spread. Of rates the
-    interval is then that of `allow_for_unseen`, with shares of 0 and 1 as the furthest that a speaker can be off. Of losses
-    the share is exactly 0 or 1 where the unit's reset is no change at all, or the only one; otherwise there is none.
 
     Returns:
         None where a reset of all layers does not surely make things worse, so that there is nothing to take a share of.
@@ -78,7 +80,8 @@ def share(before: Scores, after: Scores, together: Scores, seed: int) -> Change 
     Raises:
         EvaluationError: see `paired_bootstrap`.
     """
-    both = tuple(one for one in after.ids if one in set(together.ids))
+    known = set(together.ids)
+    both = tuple(one for one in after.ids if one in known)
     there, one, whole = (scores.subset(both) for scores in (before, after, together))
     most = change(there, whole, seed)
     worse = -1.0 if before.higher_is_better else 1.0

@@ -72,8 +72,8 @@ def label(
 ) -> str:
     """Sorts a unit by the ends of its intervals; what is neither surely small nor surely large is intermediate.
 
-    Zhang, Bengio and Singer (2022) and Zhou et al. (2022) sort by eye or by a threshold that they do not give; the rule
-    is otoscope's own.
+    The rule is otoscope's own: what Zhang, Bengio and Singer (2022) and Zhou et al. (2022) sort layers by is not known to
+    us.
 
     Args:
         change: interval of the metric after the reset less before it.

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from otoscope.errors import EvaluationError
+from otoscope.errors import EvaluationError, NotFiniteError
 from otoscope.evaluation.metric import Metric
 from otoscope.interventions.criticality.changes import Change, change, mean_scores, share, spread
 from otoscope.interventions.criticality.labels import Thresholds, label, labelling_metric, tolerance
@@ -48,11 +48,11 @@ def criticality(
 ) -> Result:
     """Resets one unit at a time and takes a metric before and after, on the same utterances.
 
-    Modes (Zhang, Bengio and Singer 2022, "Are all layers created equal?"; nothing is trained anew): "re-initialise" sets
-    a unit to its weights at initialisation; "rewind:NAME" to those of a named checkpoint; "re-randomise" to fresh draws
-    from the law that the library initialises it by, of which each utterance's mean is taken; "bypass" lets the residual
-    stream pass by; "mean" puts the mean over the corpus in the place of what the unit gives. Norms and single tensors
-    have no branch for the last two.
+    Nothing is trained anew. Three modes are those of Zhang, Bengio and Singer 2022, "Are all layers created equal?":
+    "re-initialise" sets a unit to its weights at initialisation; "rewind:NAME" to those of a named checkpoint;
+    "re-randomise" to fresh draws from the law that the library initialises it by, of which each utterance's mean is taken.
+    Two are usual ablations: "bypass" lets the residual stream pass by; "mean" puts the mean over the corpus in the place of
+    what the unit gives. Norms and single tensors have no branch for these two.
 
     A unit whose weights are already those that it would be set to, bit for bit, changes the metric by exactly 0.
     Numerators that are not finite after a reset count as those under a reset of all layers.
@@ -84,7 +84,8 @@ def criticality(
         label is "ambient", "intermediate" or "critical". `criticality-normalised`: D over that ceiling, where a reset
         of all layers makes things worse. `criticality-spread`, of re-randomise: the standard deviation of D over the
         draws, and its least and greatest value. The notes hold thresholds, D relative to the metric before, units that
-        were not changed or skipped, and utterances that counted as those under a reset of all layers.
+        were not changed or skipped, utterances that counted as those under a reset of all layers, and modes that were left out
+        because values are not finite even then.
 
     Raises:
         EvaluationError: there is no such mode, no initial checkpoint for it, or it acts on no unit; see also
@@ -93,6 +94,7 @@ def criticality(
         ModelError: the model has not what a metric needs, or a checkpoint cannot be loaded.
         ResultError: the folder holds another run, or cannot be written.
         SpeechError: an utterance cannot be read or used.
+        NotFiniteError: with all layers reset values are not finite, in a mode that was asked for by name, or in all.
     """
     taken = [metrics] if isinstance(metrics, Metric) else list(metrics)
     by = labelling_metric(corpus, taken)
@@ -112,20 +114,34 @@ def criticality(
     )
     runs = [(metric, trial) for metric in taken for trial in found if trial.variants]
     for k, (metric, trial) in enumerate(runs):
-        scores = scores_of_variants(
-            model,
-            corpus,
-            trial.variants,
-            metric,
-            batch_seconds=batch_seconds,
-            store=None if store is None else Path(store) / metric.name / trial.folder,
-            cache_gb=cache_gb,
-            together=together,
-            stop=stop,
-            chance=trial.of_all[0],
-            progress=_within(progress, k, len(runs)),
-        )
+        try:
+            scores = scores_of_variants(
+                model,
+                corpus,
+                trial.variants,
+                metric,
+                batch_seconds=batch_seconds,
+                store=None if store is None else Path(store) / metric.name / trial.folder,
+                cache_gb=cache_gb,
+                together=together,
+                stop=stop,
+                chance=trial.of_all[0],
+                progress=_within(progress, k, len(runs)),
+            )
+        except NotFiniteError as error:  # with all units reset too, so that nothing says what chance is
+            if chosen:
+                raise NotFiniteError(
+                    f"In the mode {trial.mode} {error.problem[0].lower()}{error.problem[1:]}",
+                    "Name other modes (modes=, --modes), or another checkpoint for this one.",
+                ) from error
+            result.notes[NAME]["not_finite"].setdefault(metric.name, {})[trial.mode] = error.problem
+            continue
         _add(result, units, trial, metric, scores, limits, seed, labelled=metric is by)
+    if not result.rows:
+        raise NotFiniteError(
+            f"No kind of reset of {ready.name} leaves values that are finite",
+            "Load the model in float32, and check its weights and those of the checkpoints.",
+        )
     return result
 
 
@@ -153,6 +169,7 @@ def _notes(
         "relative": {},
         "counted_as_chance": {},
         "stopped": {},
+        "not_finite": {},
         "interval_over": "",
     }
 

@@ -163,7 +163,7 @@ def judge(sums: Sums, resamples: int = 300, seed: int = 0) -> Judgement:
         out = tuple(sorted((*out, _explaining(odd, profiles[:1], summary[:1], excess[0], out))))
     values = np.concatenate([relative, patterns], -1)
     low, high = drawn.interval(values)
-    low[:, 0] = np.maximum(low[:, 0], 0)
+    low[:, 0], high[:, 0] = np.maximum(low[:, 0], 0), np.minimum(high[:, 0], np.log(2))
     low[:, RELATIVE:], high[:, RELATIVE:] = np.maximum(low[:, RELATIVE:], 0), np.minimum(high[:, RELATIVE:], 1)
     return Judgement(values[0], low, high, p, jensen_shannon(profiles[1], profiles[2]), out)
 

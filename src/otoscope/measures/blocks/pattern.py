@@ -132,7 +132,7 @@ class BlockPattern(Measure):
             "trend-residual": f"fewer than {FEWEST_FOR_TREND} other blocks that are not abnormal",
         }
         return {
-            "definition": "otoscope's own; Chen and Asgari (2021) give none",
+            "definition": "otoscope's own; that of Chen and Asgari (2021) is not known to us",
             "level": abnormality.LEVEL, "resamples": RESAMPLES, "halves": "groups in turn; tests must hold in both",
             "correction": f"Holm over {int(np.isfinite(told.p).sum())} tests",
             "least_deviation": abnormality.LEAST_DEVIATION, "steps": abnormality.STEPS,
