@@ -13,7 +13,7 @@ SOURCES = sorted((ROOT / "src" / "otoscope").rglob("*.py"))
 
 
 def test_public_names_are_few_and_all_there():
-    assert len(otoscope.__all__) <= 20
+    assert len(otoscope.__all__) <= 22
     for name in otoscope.__all__:
         assert getattr(otoscope, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
@@ -46,9 +46,19 @@ def test_every_measure_is_documented():
         assert f"`{entry.name}`" in text or any(family.strip("`") in text for family in families), entry.name
 
 
-def test_importing_is_quick_because_nothing_heavy_is_loaded():
-    heavy = {"torch", "transformers", "polars", "plotly", "scipy", "soundfile"}
-    code = f"import sys, otoscope; print(sorted({heavy!r} & set(sys.modules)))"
+HEAVY = {"torch", "transformers", "polars", "plotly", "scipy.stats", "sklearn"}
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("otoscope", HEAVY | {"scipy", "soundfile"}),
+        ("otoscope.cli", HEAVY | {"scipy", "soundfile"}),
+        ("otoscope.diagnosis.catalogue", HEAVY),
+    ],
+)
+def test_importing_is_quick_because_nothing_heavy_is_loaded(module, heavy):
+    code = f"import sys, {module}; print(sorted({heavy!r} & set(sys.modules)))"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )

@@ -1,4 +1,4 @@
-"""otoscope: look inside models that listen.
+"""otoscope: look inside models that listen, and make them better.
 
 >>> import otoscope as oto
 >>> model = oto.load("embedded")
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from otoscope.errors import OtoscopeError as OtoscopeError
     from otoscope.models.loading import load as load
     from otoscope.models.model import SpeechModel as SpeechModel
+    from otoscope.plans.plan import Plan as Plan
     from otoscope.speech.corpus import Corpus as Corpus
     from otoscope.speech.utterance import Interval as Interval
     from otoscope.speech.utterance import Utterance as Utterance
@@ -25,10 +26,13 @@ if TYPE_CHECKING:
     from otoscope.workflow import diagnose as diagnose
     from otoscope.workflow import evaluate as evaluate
     from otoscope.workflow import finetune as finetune
+    from otoscope.workflow import prescribe as prescribe
     from otoscope.workflow import pretrain as pretrain
     from otoscope.workflow import read_corpus as read_corpus
     from otoscope.workflow import report as report
     from otoscope.workflow import synthesise as synthesise
+    from otoscope.workflow import treat as treat
+    from otoscope.workflow import verify as verify
     from otoscope.workflow import view as view
 
 # Where each public name lives; nothing is imported before it is used, so that `import otoscope` is quick.
@@ -37,6 +41,7 @@ _PLACES = {
     "Diagnosis": "otoscope.diagnosis.result",
     "Interval": "otoscope.speech.utterance",
     "OtoscopeError": "otoscope.errors",
+    "Plan": "otoscope.plans.plan",
     "SpeechModel": "otoscope.models.model",
     "Utterance": "otoscope.speech.utterance",
     "compare": "otoscope.workflow",
@@ -45,10 +50,13 @@ _PLACES = {
     "finetune": "otoscope.workflow",
     "functional": "",
     "load": "otoscope.workflow",
+    "prescribe": "otoscope.workflow",
     "pretrain": "otoscope.workflow",
     "read_corpus": "otoscope.workflow",
     "report": "otoscope.workflow",
     "synthesise": "otoscope.workflow",
+    "treat": "otoscope.workflow",
+    "verify": "otoscope.workflow",
     "view": "otoscope.workflow",
 }
 

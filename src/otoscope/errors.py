@@ -67,6 +67,14 @@ class SurgeryError(ModelError):
     """An edit names nothing that the model has, does not fit it, or would change nothing."""
 
 
+class TreatmentError(ModelError):
+    """A treatment does not fit the model, or another treatment; or a treated folder is not what was written."""
+
+
+class PlanError(OtoscopeError):
+    """A plan cannot be read, or does not belong to the model."""
+
+
 class EvaluationError(OtoscopeError):
     """An evaluation cannot give a number here that would be right."""
 

@@ -124,10 +124,20 @@ def test_the_rule_is_told_with_its_numbers(panel):
 
 def test_what_was_not_finite_is_told():
     found = [
-        {"measure": "criticality", "stream": "layer.1", "layer": 1, "target": "ctc-loss", "other": "bypass", "value": 0.2}
+        {
+            "measure": "criticality",
+            "stream": "layer.1",
+            "layer": 1,
+            "target": "ctc-loss",
+            "other": "bypass",
+            "value": 0.2,
+        }
         | {"low": 0.1, "high": 0.3, "ceiling": 2.0, "label": "intermediate"}
     ]
-    told = {"counted_as_chance": {"ctc-loss": {"bypass": {"layer.2": 3}}}, "not_finite": {"wer": {"re-initialise": "x"}}}
+    told = {
+        "counted_as_chance": {"ctc-loss": {"bypass": {"layer.2": 3}}},
+        "not_finite": {"wer": {"re-initialise": "x"}},
+    }
     text = criticality_panel(of(*found), {"criticality": told}).thresholds
     assert "Where a reset of layer.2 leaves no finite value, that with all units reset is counted." in text
     assert text.endswith("values are not finite: re-initialised.")

@@ -8,8 +8,10 @@ from otoscope.surgery import (
     Bypass,
     CutHeads,
     Gate,
+    LowRank,
     MeanAblate,
     Redraw,
+    ReplaceAttention,
     ReplaceMap,
     Reset,
     Span,
@@ -92,6 +94,17 @@ EDITS = {
         Reset("layer.1.head.1", other),
         Redraw("layer.3.head.2", seed=2),
         CutHeads("layer.1-3.head.1,2"),
+    ],
+    "stand-in": lambda model, other: [
+        ReplaceAttention("layer.1", "feed-forward", seed=2),
+        ReplaceAttention("layer.3.attention", "convolution", 2),
+    ],
+    "low-rank": lambda model, other: [
+        CutHeads("layer.1.head.0"),
+        LowRank("layer.1-2", 4, targets="query,key,value,output,feed_forward"),
+        Span("layer.2.head.1", 3),
+        Redraw("layer.1", seed=5),
+        CutHeads("layer.2.head.0"),
     ],
     "together": lambda model, other: [
         Gate("layer.1.head.0", 0.25),

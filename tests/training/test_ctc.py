@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import Wav2Vec2Config, Wav2Vec2ForCTC, Wav2Vec2Model
 
 from otoscope.errors import EvaluationError, HeadError, TrainingError, TranscriptError, VocabularyError
 from otoscope.models.loading import load
@@ -16,11 +17,13 @@ from otoscope.models.recogniser import Recogniser
 from otoscope.models.vocabulary import Vocabulary
 from otoscope.speech.corpus import Corpus
 from otoscope.speech.utterance import Interval
-from otoscope.surgery import CutHeads, apply
+from otoscope.surgery import CutHeads, Redraw, apply
 from otoscope.training.augmentation import Augmentation
-from otoscope.training.ctc import PHONE_SHARE, Ctc, CtcSettings, with_ctc_head
+from otoscope.training.ctc import PHONE_SHARE, Ctc, CtcSettings
+from otoscope.training.ctc_head import with_ctc_head
+from otoscope.treatments import PruneHeads, treated
 from tests.diagnosis.small_speech import PHONES
-from tests.models.small import CASES
+from tests.models.small import _GROUP, _WAVE, CASES
 from tests.training.small_training import spelt_speech
 
 VOCABULARY = Vocabulary(("<pad>", "|", "a", "b", "c", "d"), 0)
@@ -76,8 +79,16 @@ def test_families_without_ctc_are_refused(name):
 
 def test_an_edited_model_is_refused_since_its_edits_could_not_be_stored():
     edited = apply(_model(), [CutHeads("layer.1.head.0")])
-    with pytest.raises(HeadError, match="edited copy"):
+    with pytest.raises(HeadError, match="edited copy") as error:
         with_ctc_head(edited, VOCABULARY, 0)
+    assert "plan" in error.value.cure
+    beyond = apply(treated(_model(), [PruneHeads("layer.1.head.0")]), [CutHeads("layer.2.head.0")])
+    with pytest.raises(HeadError, match="edited copy"):
+        with_ctc_head(beyond, VOCABULARY, 0)
+
+
+def test_new_weights_alone_are_no_edit_that_has_to_be_told():
+    with_ctc_head(apply(_model(), [Redraw("layer.1")]), VOCABULARY, 0)
 
 
 def test_a_model_in_half_precision_is_trained_in_float32():
@@ -101,10 +112,6 @@ def test_the_loss_is_that_of_transformers(name):
 
 
 def test_a_model_with_an_adapter_has_its_own_number_of_frames():
-    from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
-
-    from tests.models.small import _GROUP, _WAVE
-
     source = Wav2Vec2ForCTC(Wav2Vec2Config(**{**_WAVE, **_GROUP, "vocab_size": 6}, add_adapter=True, num_adapter_layers=1,
                                            output_hidden_size=48))  # fmt: skip
     made = Ctc(Recogniser(load(source), VOCABULARY)).eval()
@@ -225,11 +232,68 @@ def test_masks_longer_than_the_speech_are_cut_short():
 
 
 def test_masks_that_would_hide_nothing_are_refused():
-    with pytest.raises(TrainingError, match=r"ParakeetForCTC\) has no vector .* a mask of 0\.05 would") as error:
-        _ctc("parakeet")
+    source = Wav2Vec2Model(Wav2Vec2Config(**{**_WAVE, **_GROUP, "mask_time_prob": 0.0}))
+    ready = load(source)
+    recogniser = Recogniser(
+        SpeechModel(with_ctc_head(ready, VOCABULARY, 0), ready.family, ready.frontend, "w"), VOCABULARY
+    )
+    with pytest.raises(TrainingError, match=r"Wav2Vec2ForCTC\) has no vector .* a mask of 0\.05 would") as error:
+        Ctc(recogniser)
     assert "--mask 0" in error.value.cure
-    made = _ctc("parakeet", CtcSettings(mask=0.0)).train()
+    made = Ctc(recogniser, CtcSettings(mask=0.0)).train()
     assert torch.isfinite(made(torch.tensor(0.0), **_batch(made))["loss"])
+
+
+@pytest.mark.parametrize("name", ["hubert-group", "bert-relative-key", "parakeet"])
+def test_masks_wider_than_all_features_are_refused(name):
+    widest = 80 if name == "parakeet" else 48
+    _ctc(name, CtcSettings(feature_mask=0.1, feature_span=widest))
+    with pytest.raises(TrainingError, match=f"has {widest} features to mask, and a mask is {widest + 1} wide"):
+        _ctc(name, CtcSettings(feature_mask=0.1, feature_span=widest + 1))
+
+
+@pytest.mark.parametrize("name", ["hubert-group", "wavlm-group", "conformer-relative", "bert-relative-key"])
+def test_channels_are_masked_by_transformers(name):
+    """Whole channels of what enters the layers are zero in training, and none otherwise."""
+    made = _ctc(name, CtcSettings(mask=0.0, feature_mask=0.5, feature_span=6))
+    encoder = made.model.base_model
+    masked = []
+    np.random.seed(0)  # noqa: NPY002 - transformers draws its masks there
+    original = encoder._mask_hidden_states
+    encoder._mask_hidden_states = lambda *args, **kwargs: _seen(original(*args, **kwargs), masked)
+    with torch.no_grad():
+        made.train()(torch.tensor(0.0), **_batch(made))
+        made.eval()(torch.tensor(0.0), **_batch(made))
+    training, still = masked
+    assert 6 <= training.sum(-1).float().mean() <= 24
+    for row in training:
+        runs = np.diff(np.flatnonzero(np.diff(np.r_[0, row.int().numpy(), 0])))[::2]
+        assert (runs >= 6).all()
+    assert not still.any()
+
+
+def _seen(states, masked):
+    masked.append((states == 0).all(1))
+    return states
+
+
+def test_a_family_without_masks_of_its_own_gets_them_on_its_features():
+    made = _ctc("parakeet", CtcSettings(mask=0.3, mask_span=2, feature_mask=0.3, feature_span=8))
+    plain = _ctc("parakeet", CtcSettings(mask=0.0))
+    with_masks, without = (_batch(one)["input_features"] for one in (made, plain))
+    frames = _batch(plain)["attention_mask"].sum(-1).tolist()
+    hidden = (with_masks == 0) & (without != 0)
+    assert torch.equal(with_masks[~hidden], without[~hidden])
+    for k, n in enumerate(frames):
+        rows, bands = hidden[k, :n].all(1), hidden[k, :n].all(0)
+        assert torch.equal(hidden[k, :n], rows[:, None] | bands[None])
+        assert not hidden[k, n:].any()
+    assert hidden.any()
+    again, other = (_batch(made, seed=seed)["input_features"] for seed in (0, 1))
+    assert torch.equal(again, with_masks)
+    assert not torch.equal(other, with_masks)
+    assert torch.isfinite(made.train()(torch.tensor(0.0), **_batch(made))["loss"])
+    assert not hasattr(made.model.config, "mask_time_length")
 
 
 def test_masks_hide_frames_in_training_and_a_share_of_nothing_hides_none():
@@ -254,7 +318,7 @@ def test_masks_hide_frames_in_training_and_a_share_of_nothing_hides_none():
     ("transcript", "seconds", "error", "told"),
     [
         (None, 1.0, TranscriptError, "no transcript"),
-        ("  ", 1.0, TranscriptError, "empty"),
+        ("  ", 1.0, TranscriptError, "empty transcript"),
         ("abz", 1.0, VocabularyError, "'z'"),
         ("abcd" * 12, 0.9, EvaluationError, "needs 48"),
         ("aaaa" * 6, 0.9, EvaluationError, "needs 47"),

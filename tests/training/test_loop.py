@@ -11,7 +11,7 @@ from transformers import Wav2Vec2ForPreTraining, WavLMModel
 from otoscope.errors import TrainingError
 from otoscope.evaluation.clusters import fit_clusters, mfcc_features
 from otoscope.models.loading import load
-from otoscope.training import loop
+from otoscope.training import loop, watch
 from otoscope.training.architectures import make_config, seeded
 from otoscope.training.augmentation import Augmentation
 from otoscope.training.batches import BatchPlan
@@ -195,7 +195,7 @@ def test_the_first_of_several_processes_takes_figures_for_all(monkeypatch):
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "broadcast_object_list", broadcast)
     for chief in (True, False):
-        found = loop._from_first(lambda: {"wer": 0.5} if chief else pytest.fail("taken again"), chief)  # noqa: B023
+        found = watch.from_first(lambda: {"wer": 0.5} if chief else pytest.fail("taken again"), chief)  # noqa: B023
         assert found == {"wer": 0.5}
 
     def failing():
@@ -203,7 +203,7 @@ def test_the_first_of_several_processes_takes_figures_for_all(monkeypatch):
 
     for chief in (True, False):
         with pytest.raises(TrainingError, match="no"):
-            loop._from_first(failing, chief)
+            watch.from_first(failing, chief)
 
 
 def test_an_initial_model_that_is_gone_is_missed(tmp_path):

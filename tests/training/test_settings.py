@@ -20,7 +20,7 @@ from tests.training.small_training import TINY
         ("steps", 0), ("accumulate", 0), ("save_every", 0), ("evaluate_every", -1), ("log_every", 0),
         ("batch_seconds", 0.0), ("batch_seconds", float("nan")), ("learning_rate", -1e-3), ("clip", 0.0),
         ("warmup", -0.1), ("warmup", 0.9), ("hold", 1.1), ("last_rate", 2.0), ("last_rate", -1.0),
-        ("weight_decay", -0.1), ("seed", -1), ("precision", "int8"), ("keep", (1000,)), ("keep", (0,)),
+        ("weight_decay", -0.1), ("seed", -1), ("patience", -1), ("precision", "int8"), ("keep", (1000,)), ("keep", (0,)),
     ],
 )  # fmt: skip
 def test_a_number_out_of_range_is_named(name, value):

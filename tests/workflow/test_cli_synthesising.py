@@ -1,11 +1,11 @@
-"""`otoscope synthesise`, run as a program."""
+"""`otoscope synthesise`, as a person meets it."""
 
 import ctypes.util
 import json
 
 import pytest
 
-from tests.workflow.program import otoscope
+from tests.workflow.program import otoscope, program
 
 espeak = pytest.mark.skipif(ctypes.util.find_library("espeak-ng") is None, reason="needs the Debian package espeak-ng")
 
@@ -13,7 +13,7 @@ espeak = pytest.mark.skipif(ctypes.util.find_library("espeak-ng") is None, reaso
 @espeak
 def test_the_summary_counts_what_lies_there(tmp_path):
     command = ("synthesise", "--hours", "0.001", "--seed", "1", "--no-flite", "-o", tmp_path / "speech")
-    done = otoscope(*command)
+    done = program(*command)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert all(word in done.stdout for word in ("train", "dev", "exam", "speakers", "Saved in"))
@@ -41,7 +41,7 @@ def test_errors_are_two_lines_with_the_cure(tmp_path, arguments, told):
 
 
 def test_help_shows_examples():
-    done = otoscope("synthesise", "--help")
+    done = program("synthesise", "--help")
     assert done.returncode == 0
     assert "otoscope synthesise --hours 10" in done.stdout
     assert "--empty" not in done.stdout

@@ -126,7 +126,7 @@ def _with(transcript, seconds=1.0):
     [
         (small_speech(), TrainingError, "has no transcripts"),
         (_with(None), TranscriptError, "no transcript"),
-        (_with(""), TranscriptError, "is empty"),
+        (_with(""), TranscriptError, "empty transcript"),
         (_with("abcd" * 20), EvaluationError, "needs 80"),
         (_with("a|b"), TrainingError, "parts words"),
         (_with("ab", 0.05), OtoscopeError, "fewer than"),

@@ -1,7 +1,10 @@
 """The examination of importance as a whole: what it gives, what it skips, and that it says so."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from otoscope.diagnosis.result import Diagnosis, table_of
 from otoscope.errors import MeasureError, ModelError
 from otoscope.evaluation.catalogue import metric_by_name
 from otoscope.interventions.head_values import kept_longest, metrics_of_heads, orders_of
+from otoscope.interventions.losses import Loss
 from otoscope.interventions.orders import values_of
 from otoscope.interventions.spans import PLACES, span_curves
 from otoscope.measures.heads.diagonality import diagonality
@@ -240,6 +244,13 @@ def test_what_is_named_is_what_the_whole_examination_gives_for_it(model, examine
     expected = [row for row in examined[0].result.rows if row.measure in names]
     assert expected
     assert sorted(map(repr, found.result.rows)) == sorted(map(repr, expected))
+
+
+def test_a_named_metric_that_is_the_loss_itself_is_taken_once():
+    stages = SimpleNamespace(tasks={}, trying=lambda *names: nullcontext())
+    loss, named = Mock(spec=Loss), [metric_by_name("ctc-loss"), metric_by_name("wer")]
+    loss.name = "ctc-loss"
+    assert [one.name for one in Stages.metrics(stages, loss, named)] == ["ctc-loss", "wer"]
 
 
 def test_a_verdict_runs_the_two_orders_that_it_is_of(model):

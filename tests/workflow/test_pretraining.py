@@ -13,20 +13,23 @@ from otoscope.errors import (
     HeadError,
     MeasureError,
     OtoscopeError,
+    PlanError,
     TrainingError,
 )
 from otoscope.evaluation.masked_prediction import read_prediction_head
 from otoscope.evaluation.self_supervised import ContrastiveAccuracy, MaskedPredictionAccuracy
 from otoscope.models.loading import load
+from otoscope.plans.plan import Line, Plan
 from otoscope.speech import write_corpus
 from otoscope.speech.corpus import Corpus
 from otoscope.training.architectures import Size
 from otoscope.training.augmentation import Augmentation
 from otoscope.training.settings import TrainingSettings
-from otoscope.workflow import pretrain, pretraining, read_corpus
+from otoscope.treatments import LimitSpan, RemoveBlocks, record_of
+from otoscope.workflow import finetune, pretrain, pretraining, read_corpus
 from tests.diagnosis.small_speech import small_speech
 from tests.models.small import CASES
-from tests.training.small_training import TINY, same, settings, stopping_at, tree, weights
+from tests.training.small_training import TINY, same, settings, spelt_speech, stopping_at, tree, weights
 
 SPEECH_HERE = small_speech()
 SHORT = settings(steps=2, save_every=2)
@@ -251,3 +254,51 @@ def test_minutes_of_training_learn_what_lies_under_a_mask(tmp_path):
     told = [row["contrastive"] for row in rows if "contrastive" in row]
     assert told[-1] < told[0] - 0.4
     assert outcome.held_out["accuracy"] > 5 / 101
+
+
+PLAN = [RemoveBlocks("layer.1"), LimitSpan("layer.2", 6)]
+
+
+@pytest.mark.parametrize("family", ["wav2vec2", "wavlm"])
+def test_a_new_model_is_treated_and_then_trained_from_nothing(family, tmp_path):
+    """A plan that was made for other weights of these sizes: none of a new model are anybody's."""
+    sizes = {"family": family, "layers": 2, "heads": [2, 2], "width": 32, "fingerprint": "0" * 64}
+    Plan(tuple(map(Line, PLAN)), model=sizes).save(tmp_path / "plan.toml")
+    given = {**QUICK, "plan": tmp_path / "plan.toml"}
+    pretrain(family, SPEECH_HERE, tmp_path / "m", **given)
+    for place in (tmp_path / "m" / "initial", tmp_path / "m"):
+        found = load(place)
+        assert record_of(found.source).treatments == tuple(PLAN)
+        assert found.anatomy.head_names == ((), (0, 1))
+    assert load(tmp_path / "m" / "initial").fingerprint() != load(tmp_path / "m").fingerprint()
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(family, SPEECH_HERE, tmp_path / "n", **given, report=stopping_at(2))
+    pretrain(family, SPEECH_HERE, tmp_path / "n", **given, resume=True)
+    assert load(tmp_path / "n").fingerprint() == load(tmp_path / "m").fingerprint()
+
+
+def test_a_treated_model_is_gone_on_with_and_fine_tuned(tmp_path):
+    pretrain("wav2vec2", SPEECH_HERE, tmp_path / "a", plan=PLAN[:1], **QUICK)
+    go_on = {name: value for name, value in QUICK.items() if name != "size"}
+    outcome = pretrain(tmp_path / "a", SPEECH_HERE, tmp_path / "b", plan=PLAN[1:], **go_on)
+    assert outcome.objective == "contrastive"
+    assert record_of(load(tmp_path / "b").source).treatments == tuple(PLAN)
+    spelt = finetune(tmp_path / "b", spelt_speech(), tmp_path / "c", settings=SHORT, hold_out=0.25)
+    assert record_of(load(spelt.folder).source).treatments == tuple(PLAN)
+
+
+def test_a_plan_for_other_sizes_and_patience_are_refused(tmp_path):
+    plan = Plan((Line(PLAN[0]),), model={"family": "wav2vec2", "layers": 12})
+    with pytest.raises(PlanError, match="another architecture"):
+        pretrain("wav2vec2", SPEECH_HERE, tmp_path / "m", plan=plan, **QUICK)
+    patient = {**QUICK, "settings": settings(steps=2, patience=1)}
+    with pytest.raises(TrainingError, match="objective contrastive has no figure"):
+        pretrain("wav2vec2", SPEECH_HERE, tmp_path / "m", **patient)
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_subset_stands_in_the_settings(tmp_path):
+    outcome = pretrain("wav2vec2", SPEECH_HERE, tmp_path, subset="3s", **QUICK)
+    told = json.loads((tmp_path / "run" / "settings.json").read_text())["subset"]
+    assert told["asked_seconds"] == 3.0
+    assert told["utterances"] == outcome.trained_on < 9

@@ -1,8 +1,12 @@
-"""The demo's numbers, pinned: what the embedded model and speech gave when they were made."""
+"""The demo and its numbers, pinned: what the embedded model and speech gave when they were made."""
+
+from functools import partial
 
 import pytest
 
 import otoscope as oto
+from otoscope.workflow import demo
+from tests.workflow.program import otoscope
 
 PINNED = {
     ("cca-mel", "conv.1"): 0.2202, ("cca-mel", "layer.1"): 0.4064, ("cca-mel", "layer.8"): 0.3337,
@@ -18,12 +22,38 @@ OTHERS = {  # measure, target, stream; clusters are fitted anew
     ("word-similarity", "micro", "layer.1"): 0.2199, ("word-similarity", "micro", "layer.6"): 0.385,
 }  # fmt: skip
 HEADS = {"globalness": (3.6403, 2.9025), "verticality": (-4.3459, -4.4465), "diagonality": (-0.3166, -0.0883)}
-MEASURES = ("heads", "cka", *{measure for measure, *_ in (*PINNED, *OTHERS)})
+BESIDE = ("cka", *{measure for measure, *_ in (*PINNED, *OTHERS)} - set(demo.MEASURES))
+"""What is pinned and the demo does not take."""
 
 
 @pytest.fixture(scope="module")
-def diagnosis():
-    return oto.diagnose("embedded", "embedded", MEASURES)
+def shown(tmp_path_factory):
+    """The demo with more measures than it takes: its folder, what it printed, and the diagnosis that it showed."""
+    folder, found = tmp_path_factory.mktemp("demo"), []
+
+    def keep(run, *given):
+        found.append(run(*given))
+        return found[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "MEASURES", (*demo.MEASURES, *BESIDE))
+        patch.setattr(demo, "run_demo", partial(keep, demo.run_demo))
+        done = otoscope("demo", "-o", folder / "report.html")
+    return folder, done, found[0][0]
+
+
+@pytest.fixture(scope="module")
+def diagnosis(shown):
+    return shown[2]
+
+
+def test_the_demo(shown):
+    folder, done, _ = shown
+    assert done.returncode == 0, done.stderr
+    assert "Phones are best read at layer" in done.stdout
+    assert "the most diagonal" in done.stdout
+    assert (folder / "report.html").stat().st_size > 1_000_000
+    assert [path.name for path in folder.iterdir()] == ["report.html"]
 
 
 def test_layers(diagnosis):

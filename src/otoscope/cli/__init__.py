@@ -6,11 +6,24 @@ import warnings
 
 from rich.console import Console
 
-from otoscope.cli import comparing, diagnosing, evaluating, synthesising, training, viewing
+from otoscope.cli import (
+    comparing,
+    diagnosing,
+    evaluating,
+    language,
+    prescribing,
+    synthesising,
+    training,
+    verifying,
+    viewing,
+)
 from otoscope.cli.app import app
 from otoscope.errors import OtoscopeError
 
-__all__ = ["app", "comparing", "diagnosing", "evaluating", "main", "synthesising", "training", "viewing"]
+__all__ = [
+    "app", "comparing", "diagnosing", "evaluating", "language", "main", "prescribing", "synthesising", "training",
+    "verifying", "viewing",
+]  # fmt: skip
 
 
 def main() -> None:

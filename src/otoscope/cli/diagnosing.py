@@ -18,43 +18,63 @@ Given = Annotated[tuple[str, ...], Parameter(consume_multiple=False, negative=()
 def demo(
     *,
     output: Output = Path("report.html"),
+    keep: Path | None = None,
+    steps: int = 60,
     seed: int = 0,
     as_json: Json = False,
 ) -> None:
-    """Diagnose the embedded model on the embedded speech, and write a report.
+    """Diagnose, prescribe, treat, fine-tune, verify and report, on the embedded model and speech.
 
     Examples:
 
         otoscope demo
-        otoscope demo -o my-report.html
+        otoscope demo -o my-report.html --keep smaller --steps 300
 
     Parameters
     ----------
     output
         Where the report goes.
+    keep
+        A new folder for the treated and fine-tuned model; it is thrown away otherwise.
+    steps
+        Of fine-tuning.
     seed
-        Seed of folds, groups and floors.
+        Seed of every random choice.
     as_json
         Print the result as JSON rather than as text.
     """
     import torch
 
     from otoscope.reporting import check_place
-    from otoscope.workflow.demo import run_demo
+    from otoscope.workflow.demo import Repair, run_demo
+    from otoscope.workflow.reporting import report as write
 
     output = check_place(output or Path("report.html"))
     torch.set_num_threads(1)  # the embedded model is so small that a second thread costs more than it gives
     console = Console(stderr=as_json)
+
+    def tell(line: str) -> None:
+        if line:
+            console.print(f"[dim]{line}[/dim]", highlight=False)
+
     with progress_bar(console) as progress:
-        diagnosis, seconds = run_demo(seed, progress)
-    _write_report(diagnosis, output)
+        found = run_demo(seed, progress, repair=Repair(steps=steps), keep=keep, tell=tell)
+    write(found.diagnosis, found.plan, found.outcome, output)
     if as_json:
-        _print_json(diagnosis, report=str(output))
+        told = {"plan": found.plan.to_dict(), "outcome": None if found.outcome is None else found.outcome.to_dict()}
+        _print_json(found.diagnosis, report=str(output), seconds=found.seconds, **told)
         return
-    _summary(diagnosis, console)
-    console.print(f"\nReport: [bold]{output}[/bold]   ({seconds:.0f} s)", highlight=False)
+    _summary(found.diagnosis, console)
+    console.print(f"\n{found.plan}\n", highlight=False, markup=False, soft_wrap=True)
+    if found.outcome is None:
+        console.print("Nothing is worth changing here, so nothing was treated.", highlight=False)
+    else:
+        console.print(str(found.outcome), highlight=False, markup=False, soft_wrap=True)
+    kept = f"   Model: [bold]{keep}[/bold]" if keep is not None and found.outcome is not None else ""
+    console.print(f"\nReport: [bold]{output}[/bold]{kept}   ({sum(found.seconds.values()):.0f} s)", highlight=False)
     console.print(
-        "Next: [bold]otoscope diagnose MODEL CORPUS -o DIR[/bold] with a model and speech of your own.",
+        "Next: [bold]otoscope diagnose MODEL CORPUS -o DIR[/bold] with a model and speech of your own, then "
+        "[bold]prescribe[/bold], [bold]treat[/bold], [bold]finetune[/bold] and [bold]verify[/bold].",
         highlight=False,
     )
 
@@ -171,7 +191,8 @@ def diagnose(
     draws
         How often weights are drawn anew for re-randomise.
     stop_below
-        A unit is run on no more speech once its change of the metric surely lies below this; with one metric.
+        A unit is run on no more speech once its change of the metric surely lies below this; with one metric, in its
+        unit: 0.01 is one point of WER, or 0.01 nats per token of CTC loss.
     stop_above
         The same for a change that surely lies above this.
     cache_gb
@@ -238,30 +259,46 @@ def diagnose(
 
 
 @app.command
-def report(diagnosis: Path, *, output: Output = Path("report.html")) -> None:
-    """Write a saved diagnosis as one self-contained HTML page.
+def report(
+    diagnosis: Path,
+    *,
+    plan: Path | None = None,
+    outcome: Path | None = None,
+    search: Path | None = None,
+    output: Output = Path("report.html"),
+) -> None:
+    """Write a saved diagnosis as one self-contained HTML page, with what was prescribed from it and what came of it.
 
     Examples:
 
         otoscope report result -o report.html
+        otoscope report result --plan plan.toml --outcome outcome.json -o report.html
 
     Parameters
     ----------
     diagnosis
         Folder that `otoscope diagnose -o` wrote.
+    plan
+        File that `otoscope prescribe -o` or a person wrote.
+    outcome
+        File that `otoscope verify -o` wrote.
+    search
+        Folder that a search among plans wrote.
     output
         Where the page goes.
     """
     from otoscope.diagnosis.result import Diagnosis
+    from otoscope.evaluation.outcome import Outcome
+    from otoscope.plans.plan import Plan
+    from otoscope.plans.search import Search
+    from otoscope.workflow.reporting import report as run
 
-    path = _write_report(Diagnosis.load(diagnosis), output or Path("report.html"))
+    path = run(
+        Diagnosis.load(diagnosis), None if plan is None else Plan.load(plan),
+        None if outcome is None else Outcome.load(outcome), output or Path("report.html"),
+        search=None if search is None else Search.load(search),
+    )  # fmt: skip
     Console().print(f"Report: [bold]{path}[/bold]", highlight=False)
-
-
-def _write_report(diagnosis: Any, path: Path) -> Path:
-    from otoscope.reporting import write_report
-
-    return write_report(diagnosis, path)
 
 
 def _summary(diagnosis: Any, console: Console) -> None:
@@ -270,12 +307,12 @@ def _summary(diagnosis: Any, console: Console) -> None:
     render_summary(diagnosis, console)
 
 
-def _print_json(diagnosis: Any, **places: str | None) -> None:
+def _print_json(diagnosis: Any, **more: Any) -> None:
     told = {
         "sentences": diagnosis.sentences(),
         "rows": diagnosis.table.to_dicts(),
         **diagnosis.provenance,
-        **places,
+        **more,
     }
     print(json.dumps(told, ensure_ascii=False))
 

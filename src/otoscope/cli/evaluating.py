@@ -1,6 +1,7 @@
 """The command that takes error rates and losses: evaluate."""
 
 import json
+from pathlib import Path
 
 from rich.console import Console
 
@@ -17,6 +18,13 @@ def evaluate(
     vocabulary: str | None = None,
     seed: int = 0,
     skip_bad: Flag = False,
+    decoder: str | None = None,
+    lm: Path | None = None,
+    alpha: float | None = None,
+    beta: float | None = None,
+    beam_width: int | None = None,
+    tune: str | None = None,
+    report: Path | None = None,
     batch_seconds: float = 30.0,
     check_batches: Flag = False,
     device: str | None = None,
@@ -25,13 +33,14 @@ def evaluate(
 ) -> None:
     """Take error rates or losses of a model on speech, by utterance and speaker, with intervals and costs.
 
-    Decoding is greedy. Intervals are by bootstrap over speakers, at 95 %.
+    Decoding is greedy, or by beam search with a language model. Intervals are by bootstrap over speakers, at 95 %.
 
     Examples:
 
         otoscope evaluate
         otoscope evaluate facebook/hubert-large-ls960-ft LibriSpeech/dev-clean -o hubert
         otoscope evaluate my-model my-speech --metrics wer --skip-bad --check-batches
+        otoscope evaluate my-model my-speech --lm lm.arpa --tune my-dev --report errors.html
         otoscope evaluate pretrained my-speech --metrics contrastive-loss,contrastive-accuracy
 
     Parameters
@@ -51,6 +60,20 @@ def evaluate(
         Seed of the intervals.
     skip_bad
         Leave out utterances that cannot be used, and list them in the result.
+    decoder
+        greedy or beam. Default: beam where a language model is named, else greedy.
+    lm
+        Language model, an ARPA file (see `otoscope lm`) or a binary file of KenLM.
+    alpha
+        Weight of the language model. Default: 0.5.
+    beta
+        What each word adds to a hypothesis, in nats. Default: 1.
+    beam_width
+        Hypotheses that are kept after each frame. Default: 25.
+    tune
+        Speech to choose alpha and beta on; it must share no utterance with the corpus.
+    report
+        Where an HTML page with the aligned hypotheses goes.
     batch_seconds
         Seconds of padded speech in a batch; results do not depend on it.
     check_batches
@@ -66,19 +89,28 @@ def evaluate(
     from otoscope.evaluation.invariance import check_batch_invariance
     from otoscope.models.loading import load
     from otoscope.models.recogniser import load_recogniser
+    from otoscope.reporting.page import check_place
+    from otoscope.reporting.transcripts import write_transcripts
     from otoscope.workflow import read_corpus
+    from otoscope.workflow.decoding import settings_of
     from otoscope.workflow.evaluating import Evaluation
     from otoscope.workflow.evaluating import evaluate as run
 
+    settings = settings_of(decoder, lm, alpha, beta, beam_width, tune=tune is not None)
     if output is not None:
         Evaluation.check_place(output)  # before the work, not after it
+    if report is not None:
+        check_place(report)
     use_threads(threads)
     console = Console(stderr=as_json)
     with progress_bar(console) as progress:
         spells = any(name.strip() in RECOGNITION for name in metrics.split(",")) or check_batches
         ready = load_recogniser(model, vocabulary, device=device) if spells else load(model, device=device)
         speech = read_corpus(corpus, skip_bad=skip_bad)
-        found = run(ready, speech, metrics, seed, skip_bad=skip_bad, batch_seconds=batch_seconds, progress=progress)
+        found = run(
+            ready, speech, metrics, seed, skip_bad=skip_bad, decoder=settings, tune=tune, batch_seconds=batch_seconds,
+            progress=progress,
+        )  # fmt: skip
         checks = []
         if check_batches:
             bad = {one["id"] for one in found.provenance["left_out"]}
@@ -87,12 +119,18 @@ def evaluate(
     try:  # saved before it is printed, lest a closed pipe lose it; and printed even where it cannot be saved
         if output is not None:
             found.save(output)
+        if report is not None:
+            write_transcripts(
+                found.scores, found.provenance["model"], found.provenance["corpus"], found.facts(), report
+            )
     finally:
         if as_json:
             told = {"batches": [check.to_dict() for check in checks]} if checks else {}
             print(json.dumps({**found.to_dict(), **told, "output": None if output is None else str(output)}))
         else:
             for line in (found, *checks):
-                console.print(str(line), highlight=False, markup=False, soft_wrap=True)
+                console.print(str(line), highlight=False, markup=False, emoji=False, soft_wrap=True)
     if output is not None and not as_json:
         console.print(f"\nSaved in [bold]{output}[/bold].", highlight=False)
+    if report is not None and not as_json:
+        console.print(f"Report: [bold]{report}[/bold]", highlight=False)

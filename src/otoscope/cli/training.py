@@ -1,16 +1,13 @@
 """Commands that train: pretrain and finetune."""
 
-import json
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from rich.console import Console
 
 from otoscope.cli.app import Flag, Json, Range, app, use_threads
+from otoscope.cli.training_log import Log
 
 Place = Annotated[Path, Parameter(name=["--output", "-o"])]
 
@@ -42,6 +39,13 @@ class Run:
         Steps between looks at held-out speech.
     log_every
         Steps between lines of progress.
+    plan
+        A plan (TOML) that the model is treated by first.
+    any_weights
+        Take a plan that was made for a model of the same sizes and other weights.
+    subset
+        How much of the speech to train on: 10min, 1h, 10h and the like, or seconds. Chosen by the seed, balanced over
+        speakers; a shorter subset is part of a longer one.
     dev
         Speech to watch the training with. Default: speakers of CORPUS are held out.
     hold_out
@@ -72,6 +76,9 @@ class Run:
     save_every: int = 200
     evaluate_every: int = 200
     log_every: int = 20
+    plan: Path | None = None
+    any_weights: Flag = False
+    subset: str | None = None
     dev: str | None = None
     hold_out: float = 0.05
     noise: float = 0.0
@@ -82,7 +89,7 @@ class Run:
     threads: int | None = None
     as_json: Json = False
 
-    def settings(self) -> Any:
+    def settings(self, patience: int = 0) -> Any:
         """As `TrainingSettings`.
 
         Raises:
@@ -101,7 +108,7 @@ class Run:
             steps=self.steps, batch_seconds=self.batch_seconds, accumulate=self.accumulate,
             learning_rate=self.learning_rate, seed=self.seed, precision=self.precision, keep=kept,
             save_every=self.save_every, evaluate_every=self.evaluate_every, log_every=self.log_every,
-            tensorboard=self.tensorboard,
+            tensorboard=self.tensorboard, patience=patience,
         )  # fmt: skip
 
     def augmentation(self, speed: tuple[float, float] = (1.0, 1.0)) -> Any:
@@ -110,11 +117,12 @@ class Run:
 
         return Augmentation(noise=self.noise, telephone=self.telephone, speed=speed)
 
-    def common(self) -> dict[str, Any]:
+    def common(self, patience: int = 0) -> dict[str, Any]:
         """Arguments of both verbs."""
         use_threads(self.threads)
         return {
-            "settings": self.settings(), "dev": self.dev, "hold_out": self.hold_out, "skip_bad": self.skip_bad,
+            "settings": self.settings(patience), "plan": self.plan, "any_weights": self.any_weights,
+            "subset": self.subset, "dev": self.dev, "hold_out": self.hold_out, "skip_bad": self.skip_bad,
             "resume": self.resume,
         }  # fmt: skip
 
@@ -152,6 +160,7 @@ def pretrain(
         otoscope pretrain wavlm speech/train -o wavlm --noise 0.5
         otoscope pretrain hubert speech/train -o second --targets wavlm:layer.5 --clusters 200
         otoscope pretrain mockingjay speech/train -o M3 --mask-run 3 --filling zero
+        otoscope pretrain wav2vec2 speech/train -o custom --plan plan.toml
         otoscope pretrain wav2vec2 speech/train -o pretrained --steps 2000 --keep 500,1000 --resume
 
     Parameters
@@ -194,7 +203,7 @@ def pretrain(
     sizes = {"layers": layers, "heads": heads, "width": width, "feed_forward": feed_forward}
     given: dict[str, Any] = {name: value for name, value in sizes.items() if value is not None}
     size = Size(**{"feed_forward": 4 * wide, **given}) if given else None
-    with Log(run, output) as log:
+    with Log(run.as_json, run.steps, output) as log:
         outcome = verb(
             model, corpus, output, objective=objective, size=size, augmentation=run.augmentation(), mask=mask,
             mask_span=mask_span, mask_run=mask_run, filling=filling, clusters=clusters, targets=targets, report=log.line,
@@ -213,20 +222,30 @@ def finetune(
     output: Place,
     mask: float = 0.05,
     mask_span: int = 6,
+    feature_mask: float = 0.0,
+    feature_span: int = 10,
     train_convolutions: Flag = False,
+    open_at: int = 0,
+    patience: int = 0,
+    vocabulary: str | None = None,
     phone_layer: int | None = None,
+    teacher: str | None = None,
+    teacher_outputs: float | None = None,
+    teacher_layers: float | None = None,
     speed: Range = (1.0, 1.0),
     run: Run = _RUN,
 ) -> None:
-    """Train a copy of a model with CTC over the characters of the transcripts.
+    """Train a copy of a model with CTC over the characters of the transcripts, or over pieces of words.
 
-    A model with a CTC head keeps it and its vocabulary; any other gets a fresh head. With several processes:
-    torchrun --nproc-per-node 2 -m otoscope finetune ...
+    A model with a CTC head keeps it and its vocabulary; any other gets a fresh head. A treated model keeps its
+    treatments. With several processes: torchrun --nproc-per-node 2 -m otoscope finetune ...
 
     Examples:
 
         otoscope finetune pretrained speech/train -o recogniser --dev speech/dev --steps 2000
         otoscope finetune pretrained speech/train -o recogniser --steps 2000 --precision bfloat16 --noise 0.6
+        otoscope finetune pretrained speech/train -o recogniser --subset 10min --vocabulary bpe:200 --open-at 400 --patience 5
+        otoscope finetune recogniser speech/train -o smaller --plan plan.toml --teacher recogniser --steps 60
         otoscope evaluate recogniser speech/exam
 
     Parameters
@@ -238,106 +257,48 @@ def finetune(
     output
         Folder for the model, DIR/initial, DIR/step-N and DIR/run (log and states).
     mask
-        Share of frames under SpecAugment's time masks; 0 for families without them, such as Parakeet.
+        Share of frames under SpecAugment's masks over time, if these did not overlap.
     mask_span
         Frames a mask.
+    feature_mask
+        Share of channels (for Parakeet, of mel bands) under masks, if these did not overlap.
+    feature_span
+        Channels or bands a mask.
     train_convolutions
         Train the convolutions over samples too; they are left as they are otherwise.
+    open_at
+        Steps in which the head alone is trained, before the encoder is too.
+    patience
+        Evaluations without a lower word error rate after which the training ends; the best weights are kept then. 0 trains
+        for all steps and keeps the last weights.
+    vocabulary
+        Of a fresh head: characters, or bpe:SIZE for so many pieces of words. Default: what the model has, or characters.
     phone_layer
         A layer with a frame-wise phone loss beside CTC, where the corpus has phone times; its head is not kept.
+    teacher
+        A trained model with the same vocabulary that is followed beside the transcripts, such as the model before its
+        treatment.
+    teacher_outputs
+        Weight of the divergence from the teacher's outputs (3).
+    teacher_layers
+        Weight of the distance from what its layers give (1); 0 follows the outputs alone.
     speed
         Slowest and fastest speed that utterances are heard at.
     """
+    from otoscope.errors import TrainingError
     from otoscope.training.ctc import CtcSettings
+    from otoscope.training.teacher import TeacherSettings
     from otoscope.workflow import finetune as verb
 
-    settings = CtcSettings(mask, mask_span, not train_convolutions, phone_layer)
-    with Log(run, output) as log:
+    settings = CtcSettings(mask, mask_span, not train_convolutions, phone_layer, feature_mask, feature_span, open_at)
+    weights = {"outputs": teacher_outputs, "layers": teacher_layers}
+    given = {name: value for name, value in weights.items() if value is not None}
+    if given and teacher is None:
+        raise TrainingError("There is no teacher to follow", "Name one (--teacher MODEL).")
+    following = TeacherSettings(**given) if given else None
+    with Log(run.as_json, run.steps, output) as log:
         outcome = verb(
-            model, corpus, output, ctc=settings, augmentation=run.augmentation(speed), report=log.line, **run.common()
-        )
+            model, corpus, output, ctc=settings, augmentation=run.augmentation(speed), vocabulary=vocabulary,
+            teacher=teacher, following=following, report=log.line, **run.common(patience),
+        )  # fmt: skip
     log.outcome(outcome, f"otoscope evaluate {output} CORPUS")
-
-
-_MOST_LISTED = 20  # of the utterances left out
-
-
-class Log:
-    """Prints a training's lines and its outcome, and on Ctrl-C where it stands; of several processes the first alone.
-
-    Args:
-        run: how the training runs.
-        folder: of the training.
-    """
-
-    def __init__(self, run: Run, folder: Path) -> None:
-        self._as_json, self._folder, self._steps = run.as_json, folder, run.steps
-        self._quiet = os.environ.get("RANK", "0") != "0"
-        self._console = Console(stderr=run.as_json, quiet=self._quiet)
-        self._console.print("Reading the speech ...", style="dim", highlight=False)
-
-    def __enter__(self) -> "Log":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if kind is KeyboardInterrupt:
-            text = standing(self._folder, self._steps)
-            Console(stderr=True, quiet=self._quiet).print(
-                f"otoscope: {text}", highlight=False, markup=False, soft_wrap=True
-            )
-
-    def line(self, row: Mapping[str, Any]) -> None:
-        """A line of the log."""
-        self._console.print(render_line(row), highlight=False, soft_wrap=True)
-
-    def outcome(self, outcome: Any, following: str) -> None:
-        """The outcome, and the command that comes next."""
-        if self._console.quiet:
-            return
-        if self._as_json:
-            print(json.dumps(outcome.to_dict()))
-            return
-        for one in outcome.left_out[:_MOST_LISTED]:
-            self._say(f"left out: {one.id}: {one.reason}")
-        if len(outcome.left_out) > _MOST_LISTED:
-            self._say(f"... and {len(outcome.left_out) - _MOST_LISTED} more; --json lists all")
-        self._say(str(outcome))
-        self._say(f"Next: {following}")
-
-    def _say(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-def standing(folder: Path, steps: int) -> str:
-    """Where an interrupted training stands, and how it is gone on with."""
-    from otoscope.training.folders import RUN, SETTINGS, last_state
-
-    if (folder / "config.json").exists():
-        return f"interrupted when the model already lay in {folder}."
-    if not (folder / RUN / SETTINGS).exists():
-        return "interrupted before the first step; nothing was written."
-    state = last_state(folder)
-    if state is None:
-        return f"interrupted before {folder} held a state. Give the same command with --resume to begin at step 0."
-    step = state.name.rpartition("-")[2]
-    return (
-        f"interrupted; the last state in {folder} is that of step {step} of {steps}. "
-        "Give the same command with --resume to go on from there."
-    )
-
-
-def render_line(row: Mapping[str, Any]) -> str:
-    """One line of a training's log, for reading.
-
-    >>> render_line({"step": 20, "of": 100, "loss": 2.5, "learning_rate": 1e-3, "minutes": 1.0, "minutes_left": 4.0})
-    'step    20 of 100  4.0 min left  loss 2.500  rate 0.001'
-    """
-    start = f"step {row['step']:>5} of {row['of']}"
-    if "held_out" in row:
-        figures = "  ".join(f"{name} {value:.3f}" for name, value in row["held_out"].items())
-        return f"{start}  [bold]held out:[/bold] {figures}"
-    parts = [f"{name.replace('_', ' ')} {value:.3f}" for name, value in row.items() if name not in _OWN_PLACE]
-    return f"{start}  {row['minutes_left']:.1f} min left  " + "  ".join([*parts, f"rate {row['learning_rate']:.2g}"])
-
-
-_OWN_PLACE = ("step", "of", "minutes", "minutes_left", "learning_rate", "grad_norm")

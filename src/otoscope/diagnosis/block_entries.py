@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from otoscope.diagnosis.entries import MANY, ONE, Entry, plain
-from otoscope.measures.blocks.influence import BlockInfluence
-from otoscope.measures.blocks.pattern import BlockPattern
-from otoscope.measures.blocks.profile import RelativeProfile
 
 _PATTERN = {
     "position-profile": (
@@ -84,14 +81,14 @@ def block_entries() -> Iterator[Entry]:
     """What one pass gives."""
     yield Entry(
         "relative-profile", "blocks", "a block and an offset", "share of attention, 0 to 1", ONE,
-        "how much attention goes how far back and ahead", plain(RelativeProfile),
+        "how much attention goes how far back and ahead", plain("blocks.profile.RelativeProfile"),
     )  # fmt: skip
-    for found, make, maker in (
-        (_PATTERN, BlockPattern, "block-summary"),
-        (_INFLUENCE, BlockInfluence, "block-influence"),
+    for found, place, maker in (
+        (_PATTERN, "blocks.pattern.BlockPattern", "block-summary"),
+        (_INFLUENCE, "blocks.influence.BlockInfluence", "block-influence"),
     ):
         for name, (rows, unit, tells) in found.items():
-            yield Entry(name, "blocks", rows, unit, ONE, tells, plain(make), made_by=maker)
+            yield Entry(name, "blocks", rows, unit, ONE, tells, plain(place), made_by=maker)
 
 
 def block_passes() -> Iterator[Entry]:

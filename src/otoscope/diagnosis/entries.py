@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
 from otoscope.diagnosis.options import Options
 from otoscope.measures.measure import Measure
@@ -58,10 +60,18 @@ ON_REQUEST = ("variants", "word-spans", "probes", "relations", "segmentation", "
 """Groups that are taken only when they are named."""
 
 
-def plain(measure: Callable[[], Measure]) -> Make:
-    """A measure that takes no options."""
+def plain(place: str, *arguments: Any, **settings: Any) -> Make:
+    """A measure that takes no options; its module is imported when it is made, so that the catalogue is quick to read.
+
+    Args:
+        place: its module within `otoscope.measures`, and its class, such as "heads.globalness.Globalness".
+        arguments: what the class is called with.
+        settings: the same, by name.
+    """
 
     def make(options: Options) -> Measure:
-        return measure()
+        module, _, name = place.rpartition(".")
+        measure: Measure = getattr(import_module(f"otoscope.measures.{module}"), name)(*arguments, **settings)
+        return measure
 
     return make

@@ -3,64 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 
 from otoscope.diagnosis.entries import MANY, ONE, WITH_MAPS, Entry, plain
-from otoscope.measures.heads.category import Category
-from otoscope.measures.heads.diagonality import Centrality, CumulativeDiagonality, Diagonality, MeanOffset
-from otoscope.measures.heads.globalness import Globalness, NormalisedGlobalness
-from otoscope.measures.heads.head_segmentation import HeadSegmentation
-from otoscope.measures.heads.information import HeadInformation
-from otoscope.measures.heads.peak import ProfilePeak
-from otoscope.measures.heads.relation_maps import RelationMaps
-from otoscope.measures.heads.sharpness import Confidence, MaxWeight
-from otoscope.measures.heads.verticality import NormalisedVerticality, Verticality
 
 
 def head_entries() -> Iterator[Entry]:
     """What the tap sums over every head's maps."""
-    for name, unit, tells, measure in (
-        ("globalness", "nat, 0 to ln T", "how widely each query spreads its attention", Globalness),
-        ("verticality", "nat, -ln T to 0", "how much all queries agree on the same keys", Verticality),
-        ("diagonality", "relative distance, about -0.75 to 0", "how near to itself each query attends", Diagonality),
-        ("globalness-normalised", "G / ln T, 0 to 1", "globalness for any length of utterance", NormalisedGlobalness),
+    for name, unit, tells, place in (
+        ("globalness", "nat, 0 to ln T", "how widely each query spreads its attention", "globalness.Globalness"),
+        ("verticality", "nat, -ln T to 0", "how much all queries agree on the same keys", "verticality.Verticality"),
+        (
+            "diagonality",
+            "relative distance, about -0.75 to 0",
+            "how near to itself each query attends",
+            "diagonality.Diagonality",
+        ),
+        (
+            "globalness-normalised",
+            "G / ln T, 0 to 1",
+            "globalness for any length of utterance",
+            "globalness.NormalisedGlobalness",
+        ),
         (
             "verticality-normalised",
             "V / ln T, -1 to 0",
             "verticality for any length of utterance",
-            NormalisedVerticality,
+            "verticality.NormalisedVerticality",
         ),
         (
             "head-information",
             "nat, 0 to ln T",
             "how much attention depends on the query: -(G + V)",
-            HeadInformation,
+            "information.HeadInformation",
         ),
         (
             "cad",
             "share, 0 to 1",
             "cumulative attention within a growing distance: D on another scale",
-            CumulativeDiagonality,
+            "diagonality.CumulativeDiagonality",
         ),
-        ("centrality", "share, 0 to 1", "how near to itself each query attends, of as far as it could", Centrality),
-        ("mean-offset", "frames", "how far ahead (or back) a query attends on average", MeanOffset),
-        ("max-weight", "weight, 0 to 1", "the greatest weight of an utterance's map", MaxWeight),
-        ("confidence", "weight, 0 to 1", "the greatest weight of a query, on average", Confidence),
+        (
+            "centrality",
+            "share, 0 to 1",
+            "how near to itself each query attends, of as far as it could",
+            "diagonality.Centrality",
+        ),
+        ("mean-offset", "frames", "how far ahead (or back) a query attends on average", "diagonality.MeanOffset"),
+        ("max-weight", "weight, 0 to 1", "the greatest weight of an utterance's map", "sharpness.MaxWeight"),
+        ("confidence", "weight, 0 to 1", "the greatest weight of a query, on average", "sharpness.Confidence"),
     ):
-        yield Entry(name, "heads", "a head", unit, ONE, tells, plain(measure))
+        yield Entry(name, "heads", "a head", unit, ONE, tells, plain(f"heads.{place}"))
     for name, unit, tells in (
         ("peak-offset", "frames", "at which offset a head attends most: diagonals may be shifted"),
         ("peak-mass", "share, 0 to 1", "how much of its attention lies within one frame of that offset"),
     ):
-        yield Entry(name, "heads", "a head", unit, ONE, tells, plain(ProfilePeak), made_by="peak-offset")
+        yield Entry(name, "heads", "a head", unit, ONE, tells, plain("heads.peak.ProfilePeak"), made_by="peak-offset")
     yield Entry(
         "category", "heads", "a head", "ranks ahead of the second-best category", ONE,
-        "global, vertical or diagonal, by the best of three ranks", plain(Category),
+        "global, vertical or diagonal, by the best of three ranks", plain("heads.category.Category"),
     )  # fmt: skip
     yield from _relations()
     yield Entry(
         "head-segmentation", "segmentation", "a head, a stream, MFCC, the model", "R-value, P, R and F1", WITH_MAPS,
-        "how well minima of similarity along attention rows find where phones meet", plain(HeadSegmentation),
+        "how well minima of similarity along attention rows find where phones meet",
+        plain("heads.head_segmentation.HeadSegmentation"),
     )  # fmt: skip
 
 
@@ -73,7 +79,7 @@ def _relations() -> Iterator[Entry]:
         ("relations", "word", "-exclude-run"),
     ):
         maker = f"relation-{tier}{ending}"
-        make = plain(partial(RelationMaps, tier, bool(ending)))
+        make = plain("heads.relation_maps.RelationMaps", tier, bool(ending))
         for prefix, rows, unit, tells in (
             (
                 "relation",

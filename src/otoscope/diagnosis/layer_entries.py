@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 from otoscope.diagnosis.entries import ONE, Entry, Make, plain
 from otoscope.diagnosis.options import Options
 from otoscope.errors import MeasureError
-from otoscope.measures.layers.abx import PhoneABX
-from otoscope.measures.layers.cca import CCA, PLAIN_TARGETS, PREFIXES
-from otoscope.measures.layers.clusters import ClusterInformation
-from otoscope.measures.layers.discrimination import AlignedWordDiscrimination, WordDiscrimination
-from otoscope.measures.layers.maps import LayerMap
-from otoscope.measures.layers.probing import Probes
-from otoscope.measures.layers.segmentation import WordSegmentation
-from otoscope.measures.layers.similarity import SentenceSimilarity, WordSimilarity
+from otoscope.measures.layers.held_out import PREFIXES
 from otoscope.measures.measure import Measure
 
 
 def _cca(target: str, **settings: Any) -> Make:
     def make(options: Options) -> Measure:
+        from otoscope.measures.layers.cca import CCA, PLAIN_TARGETS
+
         return CCA(
             target,
             folding=options.folding,
@@ -72,7 +66,7 @@ def _maps() -> Iterator[Entry]:
         ("cka", "debiased linear CKA, 0 to 1", "how alike two streams are, up to a rotation and a scale"),
         ("procrustes", "angle in radians, 0 to pi / 2", "how far apart two streams are, up to a rotation and a scale"),
     ):
-        yield Entry(kind, "layers", "a pair of streams", unit, ONE, tells, plain(partial(LayerMap, kind)))
+        yield Entry(kind, "layers", "a pair of streams", unit, ONE, tells, plain("layers.maps.LayerMap", kind))
         yield Entry(
             f"{kind}-inter", "layers", "a stream of each model", unit, ONE, f"{tells}; of two models",
             _between(kind), "--against MODEL",
@@ -81,6 +75,8 @@ def _maps() -> Iterator[Entry]:
 
 def _between(kind: str) -> Make:
     def make(options: Options) -> Measure:
+        from otoscope.measures.layers.maps import LayerMap
+
         if options.other is None:
             raise MeasureError(f"{kind}-inter needs another model", "Name one: --against MODEL.")
         return LayerMap(kind, options.other)
@@ -98,7 +94,7 @@ def _clusters() -> Iterator[Entry]:
         ):
             yield Entry(
                 f"{prefix}-{target}", "layers", _LAYERS, unit, ONE, tells,
-                plain(partial(ClusterInformation, target)), made_by=f"mi-{target}",
+                plain("layers.clusters.ClusterInformation", target), made_by=f"mi-{target}",
             )  # fmt: skip
 
 
@@ -135,6 +131,8 @@ def _probes() -> Iterator[Entry]:
 
 def _probing(target: str) -> Make:
     def make(options: Options) -> Measure:
+        from otoscope.measures.layers.probing import Probes
+
         parts = [
             part for part, kinds in _PROBES.items()
             if not options.wanted or any(f"{prefix}-{target}" in options.wanted for prefix, _, _ in kinds)
@@ -152,27 +150,43 @@ def _tasks() -> Iterator[Entry]:
     rows = {
         "awd": (
             "average precision, 0 to 1", "how well same words lie nearer than other words (pooled)",
-            plain(WordDiscrimination),
+            plain("layers.discrimination.WordDiscrimination"),
         ),
         "awd-dtw": (
-            "average precision, 0 to 1", "the same for sequences of frames, aligned", plain(AlignedWordDiscrimination)
+            "average precision, 0 to 1", "the same for sequences of frames, aligned",
+            plain("layers.discrimination.AlignedWordDiscrimination"),
         ),
-        "abx-within": (_LOWER, "how often a phone is nearer to another than to its like, one speaker", plain(PhoneABX)),
-        "abx-across": (_LOWER, "the same across speakers", plain(partial(PhoneABX, across=True))),
+        "abx-within": (
+            _LOWER, "how often a phone is nearer to another than to its like, one speaker", plain("layers.abx.PhoneABX"),
+        ),
+        "abx-across": (_LOWER, "the same across speakers", plain("layers.abx.PhoneABX", across=True)),
         "word-segmentation": (
-            "F1 and others, 0 to 1", "how well jumps between frames find where words meet", plain(WordSegmentation)
+            "F1 and others, 0 to 1", "how well jumps between frames find where words meet",
+            plain("layers.segmentation.WordSegmentation"),
         ),
         "word-similarity": (
             "Spearman's rho", "whether words that people find alike are near each other",
-            lambda options: WordSimilarity(options.pairs_of_words()),
+            _words_alike,
         ),
         "sentence-similarity": (
             "Spearman's rho", "whether sentences that people find alike are near each other",
-            lambda options: SentenceSimilarity(options.pairs_of_sentences()),
+            _sentences_alike,
         ),
     }  # fmt: skip
     for name, (unit, tells, make) in rows.items():
         yield Entry(name, "layers", _LAYERS, unit, ONE, tells, make)
+
+
+def _words_alike(options: Options) -> Measure:
+    from otoscope.measures.layers.similarity import WordSimilarity
+
+    return WordSimilarity(options.pairs_of_words())
+
+
+def _sentences_alike(options: Options) -> Measure:
+    from otoscope.measures.layers.similarity import SentenceSimilarity
+
+    return SentenceSimilarity(options.pairs_of_sentences())
 
 
 def _word_spans() -> Iterator[Entry]:

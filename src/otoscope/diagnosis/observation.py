@@ -23,6 +23,7 @@ from otoscope.diagnosis.options import Options
 from otoscope.diagnosis.provenance import corpus_facts, versions
 from otoscope.diagnosis.result import Diagnosis, table_of
 from otoscope.errors import AudioError, CorpusError, MeasureError, StateError
+from otoscope.evaluation.part_costs import part_costs
 from otoscope.measures.measure import Measure, Result
 from otoscope.measures.source import Source, SourcedMeasure
 from otoscope.models.capture import Transform
@@ -287,7 +288,7 @@ class Observation:
                 if count
             }
         provenance = {
-            "model": self.model.describe(),
+            "model": self.model.describe() | {"parts": part_costs(self.model)},
             "corpus": corpus_facts(self.corpus, self.seen, self.left_out, self.counts),
             "measures": [name for name, maker in self.makers.items() if maker in results],
             "skipped": skipped,

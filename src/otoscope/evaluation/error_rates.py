@@ -4,12 +4,43 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from itertools import zip_longest
 
 import jiwer
 
 from otoscope.errors import EvaluationError
 from otoscope.evaluation.metric import Counts, Recognised, RecognitionMetric
 from otoscope.models.recogniser import Recogniser
+
+
+def align(reference: Sequence[str], hypothesis: Sequence[str]) -> list[tuple[str | None, str | None]]:
+    """A shortest edit from one list of words to another, by jiwer, word by word.
+
+    Args:
+        reference: words, or characters, that were said.
+        hypothesis: words, or characters, that were recognised.
+
+    Returns:
+        Pairs of a word that was said and what was recognised for it: the same where it is right, None for a word that
+        was left out, or that nothing was said for. Where several edits are as short, one of them.
+
+    >>> align("the cat sat".split(), "a cat sat down".split())
+    [('the', 'a'), ('cat', 'cat'), ('sat', 'sat'), (None, 'down')]
+    """
+    if not reference or not hypothesis:  # jiwer refuses an empty reference
+        return [*((word, None) for word in reference), *((None, word) for word in hypothesis)]
+    # jiwer parts words at spaces, which characters may themselves be; numbers stand in for both.
+    numbers = {token: str(k) for k, token in enumerate(dict.fromkeys([*reference, *hypothesis]))}
+    found = jiwer.process_words(
+        " ".join(numbers[token] for token in reference), " ".join(numbers[token] for token in hypothesis)
+    )
+    return [
+        pair
+        for part in found.alignments[0]
+        for pair in zip_longest(
+            reference[part.ref_start_idx : part.ref_end_idx], hypothesis[part.hyp_start_idx : part.hyp_end_idx]
+        )
+    ]
 
 
 def error_counts(reference: Sequence[str], hypothesis: Sequence[str]) -> tuple[int, int, int]:
@@ -26,14 +57,9 @@ def error_counts(reference: Sequence[str], hypothesis: Sequence[str]) -> tuple[i
     >>> error_counts("the cat sat".split(), "a cat sat down".split())
     (1, 1, 0)
     """
-    if not reference or not hypothesis:  # jiwer refuses an empty reference
-        return 0, len(hypothesis), len(reference)
-    # jiwer parts words at spaces, which characters may themselves be; numbers stand in for both.
-    numbers = {token: str(k) for k, token in enumerate(dict.fromkeys([*reference, *hypothesis]))}
-    found = jiwer.process_words(
-        " ".join(numbers[token] for token in reference), " ".join(numbers[token] for token in hypothesis)
-    )
-    return found.substitutions, found.insertions, found.deletions
+    pairs = [(said, heard) for said, heard in align(reference, hypothesis) if said != heard]
+    more, less = sum(said is None for said, _ in pairs), sum(heard is None for _, heard in pairs)
+    return len(pairs) - more - less, more, less
 
 
 class _ErrorRate(RecognitionMetric):

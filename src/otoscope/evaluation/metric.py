@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from otoscope.errors import EvaluationError
-from otoscope.evaluation.decoding import greedy_text
+from otoscope.evaluation.decoding import Decoder, Greedy
 from otoscope.evaluation.references import Reference, check_lengths, references_of
 from otoscope.evaluation.scores import Scores
 from otoscope.models.model import SpeechModel
@@ -68,7 +68,7 @@ class Recognised:
     Attributes:
         utterance: the utterance.
         reference: its transcript.
-        hypothesis: text of the best path.
+        hypothesis: the text that the decoder gave.
         log_probabilities: (T, V), on the CPU.
     """
 
@@ -127,6 +127,7 @@ def recognise(
     recogniser: Recogniser,
     corpus: Corpus,
     *,
+    decoder: Decoder | None = None,
     batch_seconds: float = 30.0,
     progress: Progress | None = None,
 ) -> dict[str, Scores]:
@@ -136,6 +137,7 @@ def recognise(
         metrics: each of another name.
         recogniser: the model with its vocabulary.
         corpus: the speech, with transcripts.
+        decoder: gives the hypotheses; greedy where None.
         batch_seconds: see `Metric.values`.
         progress: see `Metric.values`.
 
@@ -144,8 +146,37 @@ def recognise(
 
     Raises:
         SpeechError: an utterance cannot be read, is too short or too long, or has no transcript.
-        VocabularyError: a character of a transcript has no token.
+        VocabularyError: a character of a transcript has no token, or the decoder is of another vocabulary.
         EvaluationError: the corpus is empty, a metric cannot be taken on an utterance, or is asked for twice.
+    """
+    decoders = {"": decoder if decoder is not None else Greedy(recogniser.vocabulary)}
+    return recognise_by(decoders, metrics, recogniser, corpus, batch_seconds=batch_seconds, progress=progress)[""]
+
+
+def recognise_by(
+    decoders: Mapping[str, Decoder],
+    metrics: Sequence[RecognitionMetric],
+    recogniser: Recogniser,
+    corpus: Corpus,
+    *,
+    batch_seconds: float = 30.0,
+    progress: Progress | None = None,
+) -> dict[str, dict[str, Scores]]:
+    """Takes several metrics by several decoders in one pass over the audio.
+
+    Args:
+        decoders: what gives the hypotheses, under names of one's own.
+        metrics: see `recognise`.
+        recogniser: see `recognise`.
+        corpus: see `recognise`.
+        batch_seconds: see `Metric.values`.
+        progress: see `Metric.values`.
+
+    Returns:
+        For each name of a decoder what `recognise` returns.
+
+    Raises:
+        OtoscopeError: see `recognise`.
     """
     names = [metric.name for metric in metrics]
     if len(set(names)) < len(names):
@@ -155,21 +186,23 @@ def recognise(
     for utterance in corpus:
         for metric in metrics:
             metric.check(recogniser, utterance, references[utterance.id])
+    for decoder in decoders.values():
+        decoder.check([reference.text for reference in references.values()], f"corpus {corpus.name}")
     reader = read_batches(corpus, batch_seconds)
-    counts: dict[str, dict[str, Counts]] = {name: {} for name in names}
+    counts: dict[tuple[str, str], dict[str, Counts]] = {(by, name): {} for by in decoders for name in names}
     done = 0.0
     for batch in reader:
         found = recogniser.log_probabilities(batch.samples, [utterance.id for utterance in batch.utterances])
         for utterance, scores in zip(batch.utterances, found, strict=True):
             scores = scores.cpu()
-            text = greedy_text(scores, recogniser.vocabulary)
-            one = Recognised(utterance, references[utterance.id], text, scores)
-            for metric in metrics:
-                counts[metric.name][utterance.id] = metric.count(recogniser, one)
+            for by, decoder in decoders.items():
+                one = Recognised(utterance, references[utterance.id], decoder.decode(scores), scores)
+                for metric in metrics:
+                    counts[by, metric.name][utterance.id] = metric.count(recogniser, one)
         done += batch.seconds
         if progress is not None:
             progress(done, reader.seconds)
-    return {metric.name: _scores(metric, corpus, counts[metric.name]) for metric in metrics}
+    return {by: {one.name: _scores(one, corpus, counts[by, one.name]) for one in metrics} for by in decoders}
 
 
 def _scores(metric: Metric, corpus: Corpus, counts: Mapping[str, Counts]) -> Scores:

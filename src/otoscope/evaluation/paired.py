@@ -98,20 +98,7 @@ def paired_bootstrap(before: Scores, after: Scores, n: int = 10_000, seed: int =
     Raises:
         EvaluationError: other metrics, utterances, speakers or denominators, or fewer than two utterances.
     """
-    if (before.metric, before.unit) != (after.metric, after.unit):
-        raise EvaluationError(
-            f"Scores of {before.metric} ({before.unit}) cannot be compared with scores of {after.metric} ({after.unit})",
-            "Compare two scores of the same metric.",
-        )
-    for one, other, here, there in ((before, after, "before", "after"), (after, before, "after", "before")):
-        absent = set(one.ids) - set(other.ids)
-        if absent:
-            raise EvaluationError(
-                f"{len(absent)} utterance(s) are scored {here} and not {there}, such as {min(absent)!r}",
-                "Score both models on the same corpus, or take `subset` of the scores.",
-            )
-    after = after.subset(before.ids)
-    _check_rows(before, after)
+    after = matched(before, after)
     if len(before) < 2:
         raise EvaluationError(
             f"One utterance ({before.ids[0]!r}) gives no interval", "Compare on two utterances or more."
@@ -129,6 +116,33 @@ def paired_bootstrap(before: Scores, after: Scores, n: int = 10_000, seed: int =
         estimate.high, level, float((1 + better).mean() / 2), len(blocks), blocks.by, len(before),
         n, seed,
     )  # fmt: skip
+
+
+def matched(before: Scores, after: Scores) -> Scores:
+    """The second scores in the order of the first, where both are of the same metric on the same speech.
+
+    Args:
+        before: scores of one model.
+        after: scores of another, in any order.
+
+    Raises:
+        EvaluationError: other metrics, utterances, speakers or denominators.
+    """
+    if (before.metric, before.unit) != (after.metric, after.unit):
+        raise EvaluationError(
+            f"Scores of {before.metric} ({before.unit}) cannot be compared with scores of {after.metric} ({after.unit})",
+            "Compare two scores of the same metric.",
+        )
+    for one, other, here, there in ((before, after, "before", "after"), (after, before, "after", "before")):
+        absent = set(one.ids) - set(other.ids)
+        if absent:
+            raise EvaluationError(
+                f"{len(absent)} utterance(s) are scored {here} and not {there}, such as {min(absent)!r}",
+                "Score both models on the same corpus, or take `subset` of the scores.",
+            )
+    after = after.subset(before.ids)
+    _check_rows(before, after)
+    return after
 
 
 def _check_rows(before: Scores, after: Scores) -> None:

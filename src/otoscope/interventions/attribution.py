@@ -107,8 +107,8 @@ class Attributor:
         self._parts = [Parts(encoder, model.family) for encoder in self._encoders]
         self._taps = [
             [
-                tap.attach(parts.attention(layer), layer, model.family.own_attention)
-                for layer in range(1, len(parts.layers) + 1)
+                tap.attach(attention, layer, model.family.own_attention)
+                for layer, attention in parts.attentions().items()
             ]
             for parts in self._parts
         ]

@@ -123,8 +123,8 @@ def head_outputs(
 
     for encoder in (model.encoder, model.family.encoder(model.source)):
         parts = Parts(encoder, model.family)
-        for layer in range(1, len(parts.layers) + 1):
-            projection = getattr(parts.attention(layer), model.family.projections[3])
+        for layer, attention in parts.attentions().items():
+            projection = getattr(attention, model.family.projections[3])
             handles.append(projection.register_forward_pre_hook(listen(layer)))
     try:
         yield outputs

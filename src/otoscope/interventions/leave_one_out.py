@@ -105,7 +105,8 @@ def _places(model: SpeechModel, units: str) -> dict[str, tuple[int, int | None, 
         ]
         for branch in branches:
             name = f"layer.{layer}{branch}"
-            places[name] = (layer, None, Bypass(name))
+            if not {f"layer.{layer}", name} & set(anatomy.removed):
+                places[name] = (layer, None, Bypass(name))
     return places
 
 

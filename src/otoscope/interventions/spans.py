@@ -51,7 +51,7 @@ def span_variants(
         raise EvaluationError(f"The radii {list(radii)} give no curve", "Give every radius once.")
     places: dict[str, tuple[str | None, int | None, int | None]] = {"layer.*": (None, None, None)}
     if per != "all":
-        places = {f"layer.{k}": (f"layer.{k}", k, None) for k in range(1, anatomy.n_layers + 1)}
+        places = {f"layer.{k}": (f"layer.{k}", k, None) for k, heads in enumerate(anatomy.heads, 1) if heads}
     if per == "head":
         places = {
             f"layer.{k}.head.{head}": (f"layer.{k}", k, head)

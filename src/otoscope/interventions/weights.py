@@ -26,15 +26,18 @@ def weight_importance(model: SpeechModel) -> Result:
         SurgeryError: heads share their keys and values.
     """
     parts = Parts(model.encoder, model.family)
-    kinds = {f"{name}.{kind}" for name in model.family.projections[:3] for kind in ("weight", "bias")}
     rows = []
     for layer, heads in enumerate(model.anatomy.head_names, start=1):
-        tensors = dict(parts.attention(layer).named_parameters())
+        if not heads:
+            continue
+        head_axes(parts, layer)  # refuses heads that share their keys and values
+        attention = parts.attention(layer)
         total = torch.zeros(len(heads), dtype=torch.float64)
-        for name, axis in head_axes(parts, layer).items():
-            if name in kinds:
-                values = tensors[name].detach().double().abs().movedim(axis, 0)
-                total += values.reshape(len(heads), -1).sum(1).cpu() if len(heads) else 0
+        for name in model.family.projections[:3]:
+            linear = getattr(attention, name)  # whose weight is that which counts, with an adapter folded in
+            for tensor in (linear.weight, linear.bias):
+                if tensor is not None:
+                    total += tensor.detach().double().abs().reshape(len(heads), -1).sum(1).cpu()
         rows += [
             Row(NAME, f"layer.{layer}", layer, head, value=value)
             for head, value in zip(heads, total.tolist(), strict=True)

@@ -9,15 +9,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from otoscope.errors import StateError
 from otoscope.models.anatomy import Anatomy
-from otoscope.models.capture import Capture, Transform
-from otoscope.models.reductions import Reduction
 from otoscope.speech import Corpus
+
+if TYPE_CHECKING:
+    from otoscope.models.capture import Capture, Transform
+    from otoscope.models.reductions import Reduction
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,9 @@ class Anatomy:
         heads: heads of each layer, layer 1 first.
         head_names: numbers that each layer's heads have in the original model, in the order of the tensors; an edited
             model may have lost some. By default 0, 1, ...
+        removed: layers and branches that were taken out of an edited model, by name; layers that are gone have no
+            stream and no heads, and are counted all the same.
+        borrowed: layer of an edited model -> the layer whose attention map it uses.
     """
 
     family: str
@@ -41,6 +44,8 @@ class Anatomy:
     grids: Mapping[str, Grid]
     heads: tuple[int, ...]
     head_names: tuple[tuple[int, ...], ...] = ()
+    removed: tuple[str, ...] = ()
+    borrowed: Mapping[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.head_names:
@@ -48,8 +53,13 @@ class Anatomy:
 
     @property
     def n_layers(self) -> int:
-        """Number of transformer layers L."""
+        """Number of transformer layers L, those that were taken out included."""
         return len(self.heads)
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Numbers of the layers that are there."""
+        return tuple(k for k in range(1, self.n_layers + 1) if f"layer.{k}" not in self.removed)
 
     @property
     def grid(self) -> Grid:

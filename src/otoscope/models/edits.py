@@ -12,9 +12,12 @@ import torch
 from torch import nn
 
 from otoscope.errors import SurgeryError
+from otoscope.models import banded
 
 HEADS = "otoscope_heads"  # name of `HeadEdits` within an attention module
 BRANCH = "otoscope_branch"  # name of `BranchEdit` within a layer or a branch's module
+ADAPTED = "base_layer"  # PEFT's name of a linear map within the module that puts an adapter beside it
+ADAPTER = ".lora_"  # stands in the paths of adapters' own parameters, and of no others
 
 NO_LIMIT = 2**40  # a radius that no utterance reaches
 
@@ -108,6 +111,7 @@ class HeadEdits(nn.Module):
             self.register_buffer(name, value, persistent=False)
         self.limited = False  # whether any radius is set: asked in every pass, and a tensor would have to be read
         self.shortened = False  # whether any head is cut after the softmax
+        self.widest, self.even = NO_LIMIT, True  # the largest radius, and whether all heads have it
         self.function = ""
         self.handles: list[Any] = []  # copied and pickled with the hook, so that its number stays taken
 
@@ -160,11 +164,20 @@ class HeadEdits(nn.Module):
     def _read_spans(self) -> None:
         self.limited = bool((self.radius < NO_LIMIT).any())
         self.shortened = self.limited and bool((self.literal & (self.radius < NO_LIMIT)).any())
+        self.widest = int(self.radius.max()) if len(self.radius) else NO_LIMIT
+        self.even = bool((self.radius == self.widest).all())
 
     @property
     def reshapes(self) -> bool:
         """Whether weights differ from a softmax of scores, so that fused attention does not do."""
         return self.limited or self.map in ("uniform", "local")
+
+    @property
+    def reach(self) -> int:
+        """Frames beyond which no head attends to anything, `NO_LIMIT` where there is no such limit."""
+        if self.shortened:  # rows would be summed over keys outside the band too
+            return NO_LIMIT
+        return min(self.widest, self.width if self.map == "local" else NO_LIMIT)
 
     def ingredients(self, own: Ingredients) -> Ingredients:
         """What this layer's map is made of, its own or a lending layer's; leaves its own where others need it.
@@ -232,11 +245,10 @@ class HeadEdits(nn.Module):
         Returns:
             (B, T, H, D).
         """
+        if banded.pays(self.reach, made.query.shape[2], made.key.shape[2]):
+            return self._attend_in_band(made, value, dropout)
         wide = torch.promote_types(made.query.dtype, torch.float32)
-        query, key, values = made.query.to(wide), made.key.to(wide), value.to(wide)
-        if key.shape[1] < query.shape[1]:  # queries share keys
-            repeats = query.shape[1] // key.shape[1]
-            key, values = key.repeat_interleave(repeats, 1), values.repeat_interleave(repeats, 1)
+        query, key, values = (_each(one.to(wide), made.query.shape[1]) for one in (made.query, made.key, value))
         scaling = query.shape[-1] ** -0.5 if made.scaling is None else made.scaling
         lowest = torch.finfo(torch.float32).min / 2
         scores = (query * scaling) @ key.transpose(-1, -2)
@@ -245,13 +257,36 @@ class HeadEdits(nn.Module):
         if made.mask is not None and made.mask.dtype != torch.bool:
             scores = scores + made.mask.to(wide)
         scores = self.replace(scores, 0, lowest)
-        if made.mask is not None:
-            # What is masked has lost its mask where the map is replaced; an additive mask may hold positions beside it.
-            closed = ~made.mask if made.mask.dtype == torch.bool else made.mask < torch.finfo(made.mask.dtype).min / 2
-            scores = scores.masked_fill(closed, lowest)
+        if made.mask is not None:  # what is masked has lost its mask where the map is replaced
+            scores = scores.masked_fill(~_open(made.mask), lowest)
         weights = self.shorten(torch.softmax(scores, -1), 0)
         weights = nn.functional.dropout(weights, dropout, training=dropout > 0)
         return (weights @ values).transpose(1, 2).to(made.query.dtype)
+
+    def _attend_in_band(self, made: Ingredients, value: torch.Tensor, dropout: float) -> torch.Tensor:
+        """What `attend` gives, without the scores that no head looks at."""
+        wide = torch.promote_types(made.query.dtype, torch.float32)
+        query, key, values = (_each(one.to(wide), made.query.shape[1]) for one in (made.query, made.key, value))
+        mask, bias = made.mask, made.position_bias
+        if self.map in ("uniform", "local"):
+            query, key = torch.zeros_like(query), torch.zeros_like(key)
+            mask, bias = None if mask is None else _open(mask), None
+        radius = None if self.even else self.radius.clamp(max=self.reach)
+        context = banded.attend(
+            query, key, values, self.reach, radius,
+            mask=mask, position_bias=bias, scaling=made.scaling, dropout=dropout,
+        )  # fmt: skip
+        return context.to(made.query.dtype)
+
+
+def _each(states: torch.Tensor, heads: int) -> torch.Tensor:
+    """Keys or values (B, H or fewer, S, D) for each of H heads, some of which share theirs."""
+    return states if states.shape[1] == heads else states.repeat_interleave(heads // states.shape[1], 1)
+
+
+def _open(mask: torch.Tensor) -> torch.Tensor:
+    """Where a mask lets attention through; an additive one may hold positions beside."""
+    return mask if mask.dtype == torch.bool else mask >= torch.finfo(mask.dtype).min / 2
 
 
 def _offsets(map_: torch.Tensor, first: int) -> torch.Tensor:

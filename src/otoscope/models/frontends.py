@@ -2,11 +2,17 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import ParakeetFeatureExtractor, SeamlessM4TFeatureExtractor, WhisperFeatureExtractor
+from transformers import (
+    ParakeetFeatureExtractor,
+    SeamlessM4TFeatureExtractor,
+    Wav2Vec2FeatureExtractor,
+    WhisperFeatureExtractor,
+)
 
 from otoscope.errors import AudioError, CheckpointError
 from otoscope.models.anatomy import Grid, conv_grids
@@ -221,3 +227,12 @@ class Whisper(Frontend):
             padding="max_length", max_length=self._samples, truncation=True,
         )["input_features"]  # fmt: skip
         return {"input_features": features}
+
+
+def write_frontend(frontend: Frontend, folder: Path) -> None:
+    """Stores how the input is prepared, as transformers does."""
+    extractor = getattr(frontend, "extractor", None)
+    if extractor is None:
+        normalise = bool(frontend.description["do_normalize"])
+        extractor = Wav2Vec2FeatureExtractor(sampling_rate=RATE, do_normalize=normalise, return_attention_mask=True)
+    extractor.save_pretrained(folder)

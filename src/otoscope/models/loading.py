@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ from otoscope.errors import CheckpointError, ModelError
 from otoscope.models.families import Family, family_of
 from otoscope.models.frontends import RATE, Bert, Frontend, Mockingjay, Parakeet, Wave, Whisper
 from otoscope.models.model import TRAINING_ONLY, SpeechModel
+
+# Who reads folders that transformers cannot read for what they are, by a file that only these hold: rooms above this one,
+# named so that they are imported when they are needed.
+BUILDERS = {"treatment.json": "otoscope.treatments.folders:read_treated"}
 
 
 def load(
@@ -29,7 +34,8 @@ def load(
 
     Args:
         model: "embedded" or "embedded:NAME" (see `otoscope.embedded.MODELS`), a Hub name, a folder written by
-            transformers, a file of weights that s3prl wrote for a Mockingjay, or a loaded transformers model.
+            transformers or holding a treated model, a file of weights that s3prl wrote for a Mockingjay, or a loaded
+            transformers model.
         name: what reports call it; the folder's or class's name by default.
         feature_extractor: how the input is prepared; by default what lies beside the weights, else the family's usual.
         device: where it runs; by default where it is (live), or the CPU.
@@ -103,7 +109,11 @@ def _from_place(place: str, dtype: torch.dtype) -> tuple[Family, nn.Module]:
             raise CheckpointError(
                 f"The folder {place} has no config.json", "Name the folder that `save_pretrained` wrote."
             )
-        family_of(_stored_type(folder))
+        family = family_of(_stored_type(folder))
+        for mark, builder in BUILDERS.items():
+            if (folder / mark).exists():
+                module, _, function = builder.partition(":")
+                return family, getattr(import_module(module), function)(folder, dtype)
     try:
         config = AutoConfig.from_pretrained(place, trust_remote_code=False)
     except Exception as error:  # whatever the library makes of a bad configuration

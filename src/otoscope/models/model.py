@@ -13,9 +13,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from otoscope.errors import CaptureError, ModelError, NotFiniteError
 from otoscope.models import tap
+from otoscope.models.absent import Absent, attention_of, borrowed_maps, kept_heads, removed_units
 from otoscope.models.anatomy import Anatomy, Grid
 from otoscope.models.capture import Capture, Collector, Transform
-from otoscope.models.edits import described, head_names
+from otoscope.models.edits import described
 from otoscope.models.families import Family, submodule
 from otoscope.models.frontends import RATE, Frontend, Wave
 from otoscope.models.view import Alone, expand, view_of
@@ -48,25 +49,23 @@ class SpeechModel:
             raise ModelError(f"{name} has no layers", "Pass a model with at least one transformer layer.")
         self._convs = _listed(encoder, family.conv_layers)
         self._norm = submodule(encoder, family.norm_last) if family.has_norm_last(self.config) else None  # type: ignore[arg-type]
-        attentions = [submodule(layer, family.attention) for layer in self._layers]
         if family.own_attention is None:
             encoder.set_attn_implementation(tap.NAME)  # type: ignore[operator]
-        self._taps = [
-            tap.attach(attention, k, family.own_attention)  # type: ignore[arg-type]
-            for k, attention in enumerate(attentions, start=1)
-        ]
+        self._taps = [self._tapped(layer, k) for k, layer in enumerate(self._layers, start=1)]
         self._n_samples: tuple[int, ...] = ()
         for pattern in family.alone:
             for path in expand(encoder, pattern):
-                self._run_alone(encoder, path)
+                if submodule(encoder, path) is not None:
+                    self._run_alone(encoder, path)
         self._encoder = encoder
         self.anatomy = self._anatomy()
 
     def __str__(self) -> str:
         anatomy = self.anatomy
+        left, total = len(anatomy.layers), anatomy.n_layers
         return (
-            f"{self.name}: {anatomy.family}, {anatomy.n_layers} layers x {max(anatomy.heads)} heads, width "
-            f"{anatomy.widths['input']}, {self.parameters / 1e6:.1f} million parameters, "
+            f"{self.name}: {anatomy.family}, {total if left == total else f'{left} of {total}'} layers x "
+            f"{max(anatomy.heads)} heads, width {anatomy.widths['input']}, {self.parameters / 1e6:.1f} million parameters, "
             f"a frame every {anatomy.grid.hop / RATE * 1000:g} ms"
         )
 
@@ -85,6 +84,13 @@ class SpeechModel:
         """Number of parameters of the encoder."""
         return sum(parameter.numel() for parameter in self._encoder.parameters())
 
+    def _tapped(self, layer: nn.Module, number: int) -> tap.Tap:
+        """The tap of a layer; where there is no attention it sees a map of no heads."""
+        attention = attention_of(layer, self.family)
+        if attention is None:
+            return tap.attach_headless(submodule(layer, self.family.attention) or layer, number)
+        return tap.attach(attention, number, self.family.own_attention)
+
     def _run_alone(self, encoder: nn.Module, path: str) -> None:
         on_samples = path == "feature_extractor"
 
@@ -99,15 +105,18 @@ class SpeechModel:
         width_name, heads_name, _ = self.family.size_names
         width, heads = getattr(self.config, width_name), getattr(self.config, heads_name)
         convs = [f"conv.{k}" for k in range(1, len(self._convs) + 1)]
-        layers = [f"layer.{k}" for k in range(1, len(self._layers) + 1)]
+        layers = [f"layer.{k}" for k, layer in enumerate(self._layers, start=1) if not isinstance(layer, Absent)]
         later = ["input", *layers, *(["final_norm"] if self._norm is not None else [])]
         widths = dict.fromkeys(later, width)
         grids: dict[str, Grid] = dict.fromkeys(later, self.frontend.grid)
         if isinstance(self.frontend, Wave):
             widths |= dict(zip(convs, self.config.conv_dim, strict=True))
             grids |= dict(zip(convs, self.frontend.grids, strict=True))
-        names = tuple(head_names(submodule(layer, self.family.attention), heads) for layer in self._layers)  # type: ignore[arg-type]
-        return Anatomy(self.family.name, (*convs, *later), widths, grids, tuple(len(kept) for kept in names), names)
+        names = kept_heads(self._layers, self.family, heads)
+        return Anatomy(
+            self.family.name, (*convs, *later), widths, grids, tuple(len(kept) for kept in names), names,
+            tuple(removed_units(self._layers, self.family)), borrowed_maps(self._layers, self.family),
+        )  # fmt: skip
 
     def capture(
         self,
@@ -295,6 +304,9 @@ class SpeechModel:
             "class": type(self.source).__name__,
             "layers": anatomy.n_layers,
             "heads": list(anatomy.heads),
+            "head_names": [list(names) for names in anatomy.head_names],
+            "removed": list(anatomy.removed),
+            "borrowed_maps": {str(layer): source for layer, source in anatomy.borrowed.items()},
             "width": anatomy.widths["input"],
             "streams": list(anatomy.streams),
             "widths": dict(anatomy.widths),

@@ -75,6 +75,30 @@ def attach(module: nn.Module, layer: int, own_attention: str | None) -> Tap:
     return tap
 
 
+def attach_headless(module: nn.Module, layer: int) -> Tap:
+    """Puts a tap on a module of a view that stands where there is no attention: it sees a map of no heads.
+
+    Args:
+        module: is called once a pass, with the hidden states.
+        layer: its number, from 1.
+    """
+    tap = Tap(layer)
+    module._otoscope_tap = tap  # type: ignore[assignment]
+    module.register_forward_pre_hook(_before_headless, with_kwargs=True)
+    return tap
+
+
+def _before_headless(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    _see_no_heads(module, args[0] if args else kwargs["hidden_states"])
+
+
+def _see_no_heads(module: nn.Module, hidden_states: torch.Tensor) -> None:
+    nothing = hidden_states.new_zeros(hidden_states.shape[0], 0, hidden_states.shape[1], 1)
+    tap: Tap | None = getattr(module, "_otoscope_tap", None)
+    if tap is not None and tap.observation is not None and tap.observation.reductions:
+        _observed(tap, nothing, nothing, nothing, None, None, None, None)
+
+
 def by_head(module: nn.Module) -> None:
     """Gives a WavLM attention module an attention that keeps its heads apart."""
     # A partial, unlike a bound method, can be pickled with the module.
@@ -301,10 +325,7 @@ def _headless_forward(
     module: Any, out_projection: str, hidden_states: torch.Tensor, *args: Any, **kwargs: Any
 ) -> tuple[torch.Tensor, None]:
     """Attention without heads: the bias of the output projection; the tap sees a map of no heads."""
-    nothing = hidden_states.new_zeros(hidden_states.shape[0], 0, hidden_states.shape[1], 1)
-    tap: Tap | None = getattr(module, "_otoscope_tap", None)
-    if tap is not None and tap.observation is not None and tap.observation.reductions:
-        _observed(tap, nothing, nothing, nothing, None, None, None, None)
+    _see_no_heads(module, hidden_states)
     return getattr(module, out_projection)(hidden_states[..., :0]), None
 
 

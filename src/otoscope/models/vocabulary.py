@@ -17,6 +17,21 @@ _CURE = (
 
 
 @dataclass(frozen=True)
+class Pieces:
+    """Cuts text into pieces of words.
+
+    Attributes:
+        tokenizer: of transformers; it is stored beside a model that is trained over its pieces.
+    """
+
+    tokenizer: Any
+
+    def __call__(self, text: str) -> list[int]:
+        """Numbers of the pieces of a text."""
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+
+@dataclass(frozen=True)
 class Vocabulary:
     """Tokens of a CTC head, from text to numbers and back.
 
@@ -150,7 +165,7 @@ class Vocabulary:
         blank = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else -1
         if delimiter is not None:
             return cls(tokens, blank, delimiter, silent)
-        return cls(tokens, blank, PIECE, silent, lambda text: list(tokenizer.encode(text, add_special_tokens=False)))
+        return cls(tokens, blank, PIECE, silent, Pieces(tokenizer))
 
 
 def read_vocabulary(place: str | Path, outputs: int) -> Vocabulary:

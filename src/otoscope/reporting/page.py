@@ -1,11 +1,14 @@
 """The page: figures, tables and words of a diagnosis put into the template, written whole or not at all."""
 
+from __future__ import annotations
+
 import base64
 import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -28,6 +31,23 @@ from otoscope.reporting.mixing import mixing_figures
 from otoscope.reporting.relations import relation_panels
 from otoscope.reporting.segmentation import segmentation_panel
 from otoscope.reporting.values import Reportable, Row, finite, rows_by_measure
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What stands on the page beside a diagnosis.
+
+    Attributes:
+        sections: names of the template with what stands for them: "plan", "outcome", "front"; None leaves one away.
+        figures: of these sections.
+        sentences: that go before those of the diagnosis.
+    """
+
+    sections: Mapping[str, Any] = field(
+        default_factory=lambda: {"plan": None, "outcome": None, "front": None, "outcome_colours": {}}
+    )
+    figures: Sequence[Figure] = ()
+    sentences: Sequence[str] = ()
 
 
 def check_place(path: str | os.PathLike[str]) -> Path:
@@ -105,14 +125,15 @@ def write_page(render: Callable[[], str], path: str | os.PathLike[str]) -> Path:
     return goal
 
 
-def render_page(diagnosis: Reportable) -> str:
+def render_page(diagnosis: Reportable, beside: Beside | None = None) -> str:
     """The report as HTML text.
 
     Args:
         diagnosis: what to report; measures that it lacks leave a line that says so in their place.
+        beside: what else stands on the page, such as a plan.
     """
     rows = rows_by_measure(diagnosis.table)
-    return render_template("template.html", _context(diagnosis, rows))
+    return render_template("template.html", _context(diagnosis, rows, beside or Beside()))
 
 
 def render_template(name: str, context: Mapping[str, Any]) -> str:
@@ -120,7 +141,7 @@ def render_template(name: str, context: Mapping[str, Any]) -> str:
     return str(_environment().get_template(name).render(context))
 
 
-def _context(diagnosis: Reportable, rows: Mapping[str, Sequence[Row]]) -> dict[str, Any]:
+def _context(diagnosis: Reportable, rows: Mapping[str, Sequence[Row]], beside: Beside) -> dict[str, Any]:
     provenance = diagnosis.provenance
     hop_ms = finite(facts.part(provenance, "model").get("hop_ms"))
     single = {
@@ -141,13 +162,15 @@ def _context(diagnosis: Reportable, rows: Mapping[str, Sequence[Row]]) -> dict[s
     of_blocks = [picture.figure for picture in blocks]
     of_blocks += [figure for panel in (abnormal, criticality, cheap) if panel is not None for figure in panel.figures]
     drawn = [figure for figure in (*layers, *maps, *single.values(), *of_heads, *of_blocks) if figure is not None]
+    drawn += beside.figures
     return (
         single
+        | dict(beside.sections)
         | {
             "model": facts.model_name(provenance),
             "corpus": facts.corpus_name(provenance),
             "headline": facts.headline(provenance),
-            "sentences": [str(sentence) for sentence in diagnosis.sentences()],
+            "sentences": [*beside.sentences, *(str(sentence) for sentence in diagnosis.sentences())],
             "examined": facts.examined(provenance),
             "left_out": facts.left_out(provenance),
             "provenance": facts.all_facts(provenance),

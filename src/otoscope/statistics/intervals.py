@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import t as student
 
 from otoscope.errors import MeasureError
 
@@ -56,7 +55,7 @@ def jackknife(
         centre = (np.where(counts, 1 - share, 0.0) * change).sum(axis=0)
         odds = np.where(counts, (1 - share) / share, 1.0)
         spread = np.where(counts, (centre - odds * change) ** 2 / odds, 0.0).sum(axis=0) / g
-        half = student.ppf(0.5 + level / 2, np.maximum(g - 1, 1)) * np.sqrt(spread)
+        half = _student(0.5 + level / 2, np.maximum(g - 1, 1)) * np.sqrt(spread)
     half = np.where(g >= 2, half, np.nan)
     return np.asarray(estimate - half), np.asarray(estimate + half)
 
@@ -124,5 +123,12 @@ def corrected_t(
     mean, k = np.asarray(s.mean(axis=0)), s.shape[0]
     if k < 2:
         return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
-    half = student.ppf(0.5 + level / 2, k - 1) * np.sqrt(s.var(axis=0, ddof=1) * (1 / k + test_to_train))
+    half = _student(0.5 + level / 2, k - 1) * np.sqrt(s.var(axis=0, ddof=1) * (1 / k + test_to_train))
     return mean, np.asarray(mean - half), np.asarray(mean + half)
+
+
+def _student(probability: float, freedom: np.ndarray | np.integer | int) -> np.ndarray:
+    """Quantile of Student's t; scipy.stats is imported here, for it alone takes most of a second."""
+    from scipy.stats import t
+
+    return np.asarray(t.ppf(probability, freedom))

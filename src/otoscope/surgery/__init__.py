@@ -6,10 +6,14 @@ from otoscope.surgery.branches import Bypass, MeanAblate, mean_outputs
 from otoscope.surgery.causality import Causal
 from otoscope.surgery.edit import Edit, from_dict
 from otoscope.surgery.heads import CutHeads
+from otoscope.surgery.low_rank import LowRank
 from otoscope.surgery.norms import GroupNorm, NoNorm
+from otoscope.surgery.removal import Remove
+from otoscope.surgery.replacing import ReplaceAttention
 from otoscope.surgery.reset import Redraw, Reset
 
 __all__ = [
-    "Bypass", "Causal", "CutHeads", "Edit", "Gate", "GroupNorm", "MeanAblate", "NoNorm", "Redraw", "ReplaceMap", "Reset",
-    "Span", "apply", "edited", "fingerprint", "from_dict", "gates", "mean_outputs", "prepared", "record", "undo", "units",
+    "Bypass", "Causal", "CutHeads", "Edit", "Gate", "GroupNorm", "LowRank", "MeanAblate", "NoNorm", "Redraw",
+    "Remove", "ReplaceAttention", "ReplaceMap", "Reset", "Span", "apply", "edited", "fingerprint", "from_dict",
+    "gates", "mean_outputs", "prepared", "record", "undo", "units",
 ]  # fmt: skip

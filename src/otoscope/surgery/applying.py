@@ -95,8 +95,8 @@ def prepared(model: SpeechModel) -> SpeechModel:
         setattr(encoder, RECORD, ((), fingerprint(model.source)))
     if model.family.own_attention is not None:
         parts = Parts(encoder, model.family)
-        for layer in range(1, len(parts.layers) + 1):
-            tap.by_head(parts.attention(layer))
+        for attention in parts.attentions().values():
+            tap.by_head(attention)
     elif encoder.config._attn_implementation != tap.NAME:
         encoder.set_attn_implementation(tap.NAME)
     return SpeechModel(source, model.family, model.frontend, model.name)
@@ -159,7 +159,7 @@ def gates(module: nn.Module) -> dict[int, torch.Tensor]:
     """
     family = _family(module)
     parts = Parts(family.encoder(module), family)
-    found = {layer: head_edits(parts.attention(layer)) for layer in range(1, len(parts.layers) + 1)}
+    found = {layer: head_edits(attention) for layer, attention in parts.attentions().items()}
     return {layer: edits.gate for layer, edits in found.items() if edits is not None}
 
 

@@ -1,7 +1,6 @@
 """Edits of attention: gates on heads, limited spans, replaced maps."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from otoscope.errors import SurgeryError
 from otoscope.models.edits import Lending, head_edits
@@ -121,17 +120,13 @@ def _borrow(parts: Parts, layer: int, source: int) -> None:
 
 def _lending(parts: Parts) -> Lending:
     """Where layers of this encoder leave their maps; LayerDrop, which would leave gaps, is turned off."""
-    for layer in range(1, len(parts.layers) + 1):
-        found = head_edits(parts.attention(layer))
+    for attention in parts.attentions().values():
+        found = head_edits(attention)
         if found is not None and found.lending is not None:
             return found.lending
     lending = Lending()
     lending.hook(parts.encoder)
-    owners: tuple[Any, ...] = (parts.encoder, parts.config)
-    for owner in owners:
-        for name in ("layerdrop", "encoder_layerdrop"):
-            if hasattr(owner, name):
-                setattr(owner, name, 0.0)
+    parts.keep_every_layer()
     return lending
 
 
@@ -139,12 +134,18 @@ def check_maps(parts: Parts) -> None:
     """Refuses maps that cannot be lent, once all edits are applied.
 
     Raises:
-        SurgeryError: a layer uses a map that is itself replaced, or of other heads.
+        SurgeryError: a layer uses a map that is itself replaced, of other heads, or gone.
     """
-    for layer in range(1, len(parts.layers) + 1):
-        edits = head_edits(parts.attention(layer))
+    there = parts.attentions()
+    for layer, attention in there.items():
+        edits = head_edits(attention)
         if edits is None or edits.map != "layer":
             continue
+        if edits.source not in there:
+            raise SurgeryError(
+                f"Layer {layer} uses the attention map of layer {edits.source}, whose attention was taken out",
+                f"Keep the attention of layer {edits.source}, or take that of layer {layer} out too.",
+            )
         source = parts.edits_of(edits.source)
         if source.map in ("uniform", "local"):
             raise SurgeryError(

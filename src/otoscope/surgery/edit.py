@@ -21,9 +21,11 @@ class Edit(ABC):
 
     Attributes:
         units: what is changed, by name; see `Parts.find` for patterns.
+        structural: whether it changes more than the values of weights, which a state dict holds by itself.
     """
 
     kind: ClassVar[str]
+    structural: ClassVar[bool] = True
     units: str
 
     @abstractmethod

@@ -7,7 +7,7 @@ import torch
 
 from otoscope.errors import SurgeryError
 from otoscope.models import tap
-from otoscope.models.edits import head_names
+from otoscope.models.edits import ADAPTED, head_names
 from otoscope.models.families import submodule
 from otoscope.surgery.edit import Edit, registered
 from otoscope.surgery.units import Parts
@@ -26,8 +26,10 @@ def head_axes(parts: Parts, layer: int) -> dict[str, int]:
             f"Heads of layer {layer} share keys and values (grouped-query attention), and cannot be taken apart",
             "Gate them.",
         )
-    axes = {f"{name}.{kind}": 0 for name in (query, key, value) for kind in ("weight", "bias")}
-    axes |= {f"{out}.weight": 1, **dict(parts.family.position_tensors)}
+    tensors = ("weight", "bias", f"{ADAPTED}.weight", f"{ADAPTED}.bias")
+    axes = {f"{name}.{kind}": 0 for name in (query, key, value) for kind in (*tensors, "lora_B.default.weight")}
+    axes |= {f"{out}.{kind}": 1 for kind in ("weight", f"{ADAPTED}.weight", "lora_A.default.weight")}
+    axes |= dict(parts.family.position_tensors)
     there = dict(attention.named_parameters())
     return {name: axis for name, axis in axes.items() if name in there}
 
@@ -70,8 +72,13 @@ class CutHeads(Edit):
         for unit in parts.find(self.units, ("head", "attention", "layer"), lost=True):
             assert unit.layer is not None
             chosen.setdefault(unit.layer, set()).update(range(parts.total_heads) if unit.head is None else [unit.head])
+        there = parts.attentions()
+        if chosen and not parts.repeated and not set(chosen) & set(there):
+            raise SurgeryError(f"{self.units!r} names layers without attention", "Name a layer that has attention.")
         for layer, heads in chosen.items():
-            names = head_names(parts.attention(layer), parts.total_heads)
+            if layer not in there:  # the heads went with the attention
+                continue
+            names = head_names(there[layer], parts.total_heads)
             positions = [k for k, name in enumerate(names) if name not in heads]
             if len(positions) < len(names):
                 _cut(parts, layer, positions)
@@ -91,7 +98,7 @@ def _cut(parts: Parts, layer: int, positions: list[int]) -> None:
         tensor = state[name].detach()
         parts.replace(f"{path}.{name}", tensor.index_select(axis, of_heads(tensor, axis, count, positions)))
     edits.keep(positions)
-    for name in {name.rpartition(".")[0] for name in axes if "." in name}:
+    for name in {name.rpartition(".")[0] for name in axes if "." in name} | set(parts.family.projections):
         linear: Any = submodule(attention, name)
         linear.out_features, linear.in_features = linear.weight.shape
     if hasattr(attention, "num_heads"):

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from otoscope.errors import SurgeryError
-from otoscope.models.edits import head_names
+from otoscope.models.absent import SHARED_BIAS
+from otoscope.models.edits import ADAPTED, ADAPTER, head_names
 from otoscope.models.loading import load
 from otoscope.models.model import TRAINING_ONLY, SpeechModel
 from otoscope.surgery.edit import RECORD, Edit, registered
@@ -34,6 +35,7 @@ class Reset(Edit):
     """
 
     kind = "reset"
+    structural = False
     checkpoint: str | Path | SpeechModel | Mapping[str, torch.Tensor]
 
     def __post_init__(self) -> None:
@@ -89,6 +91,7 @@ class Redraw(Edit):
     """
 
     kind = "redraw"
+    structural = False
     seed: int = 0
 
     def apply(self, parts: Parts) -> None:
@@ -177,9 +180,22 @@ def unit_values(parts: Parts, unit: Unit, values: Mapping[str, torch.Tensor], ca
     """
     if unit.head is not None and unit.layer is not None:
         head_axes(parts, unit.layer)  # refuses heads that have no tensors of their own
-    new = {}
+    new: dict[str, torch.Tensor] = {}
     for path, old in parts.tensors(unit).items():
-        if path not in values:
+        if path not in values and path.endswith(f".{SHARED_BIAS}.weight"):
+            continue  # the original keeps it in a layer that was taken out
+        heads = _heads_along(parts, path)
+        if ADAPTER in path and path not in values:
+            # What an adapter learnt is taken back: its product is zero where either factor is.
+            if heads is None or unit.head is None:
+                learnt = unit.head is None and ".lora_B." in path
+                new |= {path: torch.zeros_like(old)} if learnt else {}
+                continue
+            mine = of_heads(old, heads[0], len(heads[1]), [heads[1].index(unit.head)])
+            new[path] = old.detach().index_fill(heads[0], mine, 0)
+            continue
+        source = path if path in values else path.replace(f".{ADAPTED}.", ".")
+        if source not in values:
             raise SurgeryError(
                 f"{called[0].upper()}{called[1:]} has no {path!r}, which {unit.name} consists of",
                 "Save the checkpoint with its buffers: statistics of batch norms are set too."
@@ -187,14 +203,13 @@ def unit_values(parts: Parts, unit: Unit, values: Mapping[str, torch.Tensor], ca
                 else "Use a checkpoint of the same model.",
             )
         # A copy, so that later training of either model does not reach the other.
-        value = values[path].detach().to(old, copy=True)
-        heads = _heads_along(parts, path)
+        value = values[source].detach().to(old, copy=True)
         if heads is not None and value.ndim == old.ndim and value.shape[heads[0]] % parts.total_heads == 0:
             axis, kept = heads
             value = value.index_select(axis, of_heads(value, axis, parts.total_heads, list(kept)))
         if value.shape != old.shape:
             raise SurgeryError(
-                f"{path!r} has the shape {tuple(values[path].shape)} in {called}, which does not fit {unit.name}",
+                f"{path!r} has the shape {tuple(values[source].shape)} in {called}, which does not fit {unit.name}",
                 "Use a checkpoint of the same sizes.",
             )
         if unit.head is not None:
@@ -208,10 +223,9 @@ def unit_values(parts: Parts, unit: Unit, values: Mapping[str, torch.Tensor], ca
 
 def _heads_along(parts: Parts, path: str) -> tuple[int, tuple[int, ...]] | None:
     """The axis of a tensor along which heads lie, and the heads that are left; None where there is no such axis."""
-    for layer in range(1, len(parts.layers) + 1):
+    for layer, attention in parts.attentions().items():
         place = f"{parts.family.layers}.{layer - 1}.{parts.family.attention}."
         if path.startswith(place):
-            attention = parts.attention(layer)
             query, key = (getattr(attention, name).out_features for name in parts.family.projections[:2])
             if query != key:
                 return None

@@ -1,8 +1,6 @@
 """Names of the parts of a model, and where each part lies in its encoder."""
 
 import copy
-import difflib
-import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,13 +11,13 @@ from torch import nn
 
 from otoscope.errors import SurgeryError
 from otoscope.models import tap
-from otoscope.models.edits import BRANCH, HEADS, BranchEdit, HeadEdits, head_edits, head_names
+from otoscope.models.absent import Absent, attention_of, branch_modules, branch_names
+from otoscope.models.edits import ADAPTED, BRANCH, HEADS, BranchEdit, HeadEdits, head_edits, head_names
 from otoscope.models.families import Family, submodule
+from otoscope.surgery.patterns import alternatives, nearest
 
 SUB_MODULES = ("attention", "feed_forward", "convolution", "norms")
 GRANULARITIES = ("block", "sub-module", "tensor")
-
-_NUMBERS = re.compile(r"\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*")  # a longer one names nothing
 
 
 @dataclass(frozen=True)
@@ -56,19 +54,25 @@ class Parts:
 
     Attributes:
         total_heads: heads of every layer of the original model.
-        units: units by name, in the order of the signal; heads that were cut are in `lost`.
-        repeated: whether the edit that is applied was applied before: heads that it names may have been cut since, and
-            nothing is left to be done to them.
+        units: units by name, in the order of the signal; what was taken out is in `lost`.
+        repeated: whether the edit that is applied was applied before: units that it names may have been taken out
+            since, and nothing is left to be done to them.
     """
 
     def __init__(self, encoder: nn.Module, family: Family) -> None:
         self.encoder, self.family = encoder, family
         self.config: Any = encoder.config
         self.total_heads: int = getattr(self.config, family.size_names[1])
-        self.layers: list[nn.Module] = list(submodule(encoder, family.layers).children())  # type: ignore[union-attr]
+        self.layers: list[nn.Module] = []
         self.units: dict[str, Unit] = {}
         self.lost: dict[str, Unit] = {}
         self.repeated = False
+        self.reread()
+
+    def reread(self) -> None:
+        """Names the units anew, after modules were put in place of others."""
+        self.layers = list(submodule(self.encoder, self.family.layers).children())  # type: ignore[union-attr]
+        self.units, self.lost = {}, {}
         self._name_layers()
         self._name_weights()
 
@@ -77,18 +81,17 @@ class Parts:
         for number, layer in enumerate(self.layers, start=1):
             place, name = f"{family.layers}.{number - 1}", f"layer.{number}"
             norms = tuple(f"{place}.{key}" for key, one in layer.named_children() if isinstance(one, nn.LayerNorm))
-            branches: list[tuple[str, str, tuple[str, ...]]] = [
-                ("attention", "attention", (f"{place}.{family.attention}",))
-            ]
-            for k, modules in enumerate(family.feed_forwards, start=1):
-                numbered = "feed_forward" if len(family.feed_forwards) == 1 else f"feed_forward.{k}"
-                branches.append((numbered, "feed_forward", tuple(f"{place}.{module}" for module in modules)))
-            if family.convolution is not None:
-                branches.append(("convolution", "convolution", (f"{place}.{family.convolution}",)))
-            for key, kind, paths in [("", "layer", (place,)), *branches, ("norms", "norms", norms)]:
+            modules = branch_modules(family)
+            for key, kind in [("", "layer"), *branch_names(family)]:
                 called = f"{name}.{key}" if key else name
-                self.units[called] = Unit(called, kind, paths, number)
-            kept = head_names(self.attention(number), self.total_heads)
+                paths = tuple(f"{place}.{path}" for path in modules.get(key, ()))
+                paths = norms if kind == "norms" else paths or (place,)
+                absent = isinstance(layer, Absent) or any(
+                    isinstance(submodule(self.encoder, path), Absent) for path in paths
+                )
+                (self.lost if absent else self.units)[called] = Unit(called, kind, paths, number)
+            attention = attention_of(layer, family)
+            kept = () if attention is None else head_names(attention, self.total_heads)
             for head in range(self.total_heads):
                 unit = Unit(f"{name}.head.{head}", "head", (f"{place}.{family.attention}",), number, head)
                 there = self.units if head in kept else self.lost
@@ -96,10 +99,11 @@ class Parts:
 
     def _name_weights(self) -> None:
         convs = f"{self.family.conv_layers}."
-        for path in [*(path for path, _ in self.encoder.named_modules()), *self.encoder.state_dict()]:
+        modules = [path for path, one in self.encoder.named_modules() if not isinstance(one, Absent)]
+        for path in [*modules, *self.encoder.state_dict()]:
             if not path or HEADS in path or BRANCH in path:
                 continue
-            name = self._canonical(path)
+            name = self._canonical(path.replace(f".{ADAPTED}", ""))
             kind = "conv" if re.fullmatch(r"conv\.\d+", name) and path.startswith(convs) else "weights"
             layer = re.match(r"layer\.(\d+)\.", name)
             self.units.setdefault(name, Unit(name, kind, (path,), int(layer.group(1)) if layer else None))
@@ -132,7 +136,7 @@ class Parts:
             pattern: a name, in which "*" stands for anything within one step, and a number may be a list or range
                 such as 3-5 or 0,2,7.
             kinds: kinds of units that are wanted here; None is all.
-            lost: heads that were cut may be named too.
+            lost: what was taken out may be named too.
 
         Raises:
             SurgeryError: a name or number matches nothing, or a unit of another kind.
@@ -142,21 +146,14 @@ class Parts:
                 f"{pattern!r} names no unit",
                 "Give one name or pattern, such as layer.3.head.0-2; an edit for each other.",
             )
-        steps = []
-        for step in pattern.split("."):
-            if _NUMBERS.fullmatch(step):
-                steps.append(_numbers(step, pattern))
-            else:
-                steps.append([re.escape(step).replace(r"\*", "[^.]*")])
         found: dict[str, Unit] = {}
-        for alternative in itertools.product(*steps):
-            expression = re.compile(r"\.".join(alternative))
-            matched = {name: unit for name, unit in self.units.items() if expression.fullmatch(name)}
-            gone = {name: unit for name, unit in self.lost.items() if expression.fullmatch(name)}
+        for name, expression in alternatives(pattern):
+            matched = {key: unit for key, unit in self.units.items() if expression.fullmatch(key)}
+            gone = {key: unit for key, unit in self.lost.items() if expression.fullmatch(key)}
             if lost:
                 matched |= gone
             if not matched and not (gone and self.repeated):
-                self._refuse(pattern, ".".join(alternative).replace("\\", ""), bool(gone))
+                self._refuse(pattern, name, list(gone.values()))
             found |= matched
         for unit in found.values():
             if kinds is not None and unit.kind not in kinds:
@@ -166,16 +163,18 @@ class Parts:
                 )
         return list(found.values())
 
-    def _refuse(self, pattern: str, name: str, gone: bool) -> None:
+    def _refuse(self, pattern: str, name: str, gone: Sequence[Unit]) -> None:
+        whole = [unit for unit in self.lost.values() if unit.head is None and f"{name}.".startswith(f"{unit.name}.")]
+        if whole:
+            raise SurgeryError(
+                f"{pattern!r} names {whole[0].name}, which was taken out of this model", "Name a unit that is left."
+            )
         if gone:
             raise SurgeryError(f"{pattern!r} names a head that was cut from this model", "Name a head that is left.")
-        near = difflib.get_close_matches(name, [*self.units, *self.lost], n=4, cutoff=0.3)
         raise SurgeryError(
             f"{pattern!r} matches no unit of this {self.family.name} model of {len(self.layers)} layers with "
             f"{self.total_heads} heads",
-            f"The nearest names are {', '.join(near)}."
-            if near
-            else "Units are called layer.1, layer.1.head.0, conv.1.",
+            nearest(name, [*self.units, *self.lost]),
         )
 
     def heads(self, pattern: str) -> dict[int, list[int]]:
@@ -188,16 +187,35 @@ class Parts:
             SurgeryError: see `find`.
         """
         chosen: dict[int, list[int]] = {}
-        for unit in self.find(pattern, ("head", "attention", "layer")):
-            assert unit.layer is not None
-            names = head_names(self.attention(unit.layer), self.total_heads)
+        there = self.attentions()
+        found = self.find(pattern, ("head", "attention", "layer"))
+        for unit in found:
+            if unit.layer is None or unit.layer not in there:
+                continue
+            names = head_names(there[unit.layer], self.total_heads)
             wanted = range(len(names)) if unit.head is None else [names.index(unit.head)]
             chosen.setdefault(unit.layer, []).extend(k for k in wanted if k not in chosen.get(unit.layer, []))
+        if found and not chosen:
+            raise SurgeryError(f"{pattern!r} names layers without attention", "Name a layer that has attention.")
         return chosen
 
     def attention(self, layer: int) -> Any:
-        """The attention module of a layer, from 1."""
-        return submodule(self.layers[layer - 1], self.family.attention)
+        """The attention module of a layer, from 1.
+
+        Raises:
+            SurgeryError: the layer, or its attention, was taken out.
+        """
+        found = attention_of(self.layers[layer - 1], self.family)
+        if found is None:
+            raise SurgeryError(
+                f"Layer {layer} of this model has no attention any more", "Name a layer that has attention."
+            )
+        return found
+
+    def attentions(self) -> dict[int, Any]:
+        """The attention modules that there are, by layer."""
+        found = {number: attention_of(layer, self.family) for number, layer in enumerate(self.layers, start=1)}
+        return {number: attention for number, attention in found.items() if attention is not None}
 
     def edits_of(self, layer: int) -> HeadEdits:
         """The changes of a layer's attention; from then on it goes through otoscope's attention function."""
@@ -215,6 +233,14 @@ class Parts:
                 if self.config._attn_implementation != tap.NAME:
                     self.encoder.set_attn_implementation(tap.NAME)  # type: ignore[operator]
         return edits
+
+    def keep_every_layer(self) -> None:
+        """Turns LayerDrop off, where a layer needs what another one makes."""
+        owners: tuple[Any, ...] = (self.encoder, self.config)
+        for owner in owners:
+            for name in ("layerdrop", "encoder_layerdrop"):
+                if hasattr(owner, name):
+                    setattr(owner, name, 0.0)
 
     def own_config(self, attention: Any) -> Any:
         """A configuration of an attention module's own, for sizes that other layers do not share."""
@@ -296,15 +322,3 @@ def units_of(
             f"Name one of {', '.join(GRANULARITIES)}, or units of these layers.",
         )
     return kept
-
-
-def _numbers(step: str, pattern: str) -> list[str]:
-    """The numbers of a list or range, as text."""
-    numbers: list[int] = []
-    for part in step.split(","):
-        first, _, last = part.partition("-")
-        span = range(int(first), int(last or first) + 1)
-        if not span:
-            raise SurgeryError(f"The range {part} in {pattern!r} is empty", "Write the lower number first.")
-        numbers.extend(span)
-    return [str(number) for number in numbers]

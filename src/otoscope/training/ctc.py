@@ -1,9 +1,9 @@
-"""Fine-tuning with CTC over characters, and beside it, on request, a frame-wise phone loss on a middle layer."""
+"""Fine-tuning with CTC over characters or pieces, and on request a frame-wise phone loss on a middle layer beside it."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,40 +11,48 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-import transformers
 from torch import nn
 
-from otoscope.errors import HeadError, TrainingError, TranscriptError
+from otoscope.errors import TrainingError, TranscriptError
 from otoscope.evaluation.error_rates import CharacterErrorRate, WordErrorRate
 from otoscope.evaluation.metric import recognise
 from otoscope.evaluation.pretext import has_mask_vector
 from otoscope.evaluation.references import check_frames, reference_of
-from otoscope.models.edits import described
+from otoscope.models.families import submodule
 from otoscope.models.model import SpeechModel
 from otoscope.models.recogniser import Recogniser
-from otoscope.models.vocabulary import Vocabulary
 from otoscope.speech.corpus import Corpus
 from otoscope.speech.utterance import Utterance
 from otoscope.training.architectures import seeded
 from otoscope.training.augmentation import Augmentation
 from otoscope.training.objective import Objective
+from otoscope.training.spec_augment import masks_for, spec_augment
+from otoscope.training.teacher import Teacher
 from otoscope.training.vocabulary import write_vocabulary
 
 PHONE_SHARE = 0.3
 _IGNORED = -100
+_MEL_HOP = 160  # samples between two frames of mel features
 
 
 @dataclass(frozen=True)
 class CtcSettings:
     """What belongs to CTC alone.
 
+    Masks are SpecAugment's (Park et al. 2019, arXiv 1904.08779). Where transformers masks what enters the layers, its
+    masks are used: `mask_span` frames or `feature_span` channels each. Families that it has none for (Parakeet) get masks
+    on the mel features, of widths drawn evenly from 0 to twice the span; see `spec_augment`.
+
     Attributes:
-        mask: share of frames under SpecAugment's time masks; 0 masks nothing, and is what families without such masks
-            (Parakeet) want.
+        mask: share of frames under masks if these did not overlap; 0 masks none.
         mask_span: frames a mask.
         freeze_convolutions: leave the convolutions over samples as they are.
         phone_layer: the layer with a phone loss beside CTC, or None; its head is not kept. It shortens the plateau of
             a model that is trained from nothing. It weighs as much as CTC for the first 30 % of the run, 0.3 after.
+        feature_mask: share of channels, or of mel bands, under masks if these did not overlap; 0 masks none.
+        feature_span: channels or bands a mask.
+        open_at: steps in which only what lies above the encoder is trained (wav2vec 2.0: 10,000 of its steps); the encoder
+            is trained with it from then on.
 
     Raises:
         TrainingError: a number is out of its range.
@@ -54,54 +62,39 @@ class CtcSettings:
     mask_span: int = 6
     freeze_convolutions: bool = True
     phone_layer: int | None = None
+    feature_mask: float = 0.0
+    feature_span: int = 10
+    open_at: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.mask < 1 or self.mask_span < 1:
-            raise TrainingError(
-                f"A mask of {self.mask} in spans of {self.mask_span}", "Give a share below 1, and spans of 1 or more."
-            )
+        for what, share, span in (
+            ("mask", self.mask, self.mask_span),
+            ("feature_mask", self.feature_mask, self.feature_span),
+        ):
+            if not 0 <= share < 1 or span < 1:
+                raise TrainingError(
+                    f"A {what} of {share} in spans of {span}", "Give a share below 1, and spans of 1 or more."
+                )
+        if self.open_at < 0:
+            raise TrainingError(f"open_at is {self.open_at}", "Give a number of steps, zero or more.")
 
 
-def refuse_edited(model: SpeechModel) -> None:
-    """Makes sure that what is trained can be stored.
+def check_transcript(utterance: Utterance) -> None:
+    """Makes sure that there is something to spell.
 
     Raises:
-        HeadError: the model is an edited copy.
+        TranscriptError: there is no transcript, or an empty one.
     """
-    if described(model.family.encoder(model.source), str):
-        raise HeadError(
-            f"{model.name} is an edited copy, and a folder of transformers has no place for its edits",
-            "Fine-tune the original, then edit the result.",
+    if not (utterance.transcript or "").split():
+        absent = "has no transcript" if utterance.transcript is None else "has an empty transcript"
+        raise TranscriptError(
+            f"Utterance {utterance.id!r} {absent}",
+            "Write what is said, or leave the utterance out (skip_bad=True, --skip-bad).",
         )
 
 
-def with_ctc_head(model: SpeechModel, vocabulary: Vocabulary, seed: int) -> nn.Module:
-    """A copy of a model in float32 with a fresh CTC head for a vocabulary.
-
-    Raises:
-        HeadError: the family has no CTC model, or the model lacks weights or was edited.
-    """
-    classes = [name for name in (*model.family.with_head,) if name.endswith("ForCTC")]
-    if not classes:
-        raise HeadError(f"transformers has no CTC model for the family {model.family.name}", "Use another family.")
-    refuse_edited(model)
-    made_by = getattr(transformers, classes[0])
-    config: Any = copy.deepcopy(model.source.config)
-    if not isinstance(config, made_by.config_class):  # an encoder whose configuration is a part of the whole one
-        config = made_by.config_class(encoder_config=config.to_dict())
-    config.vocab_size, config.pad_token_id = len(vocabulary), vocabulary.blank
-    made = seeded(seed, lambda: made_by(config))
-    absent, _ = model.family.encoder(made).load_state_dict(
-        model.family.encoder(model.source).state_dict(), strict=False
-    )
-    missing = [name for name in absent if not name.endswith("masked_spec_embed")]
-    if missing:
-        raise HeadError(f"{model.name} lacks {missing[0]}, which {classes[0]} needs", "Use a complete checkpoint.")
-    return made
-
-
 class Ctc(Objective):
-    """Connectionist temporal classification (Graves et al. 2006) over the characters of the transcripts.
+    """Connectionist temporal classification (Graves et al. 2006) over characters or pieces of words.
 
     Args:
         recogniser: what is trained: the CTC model that it was made from changes in place.
@@ -109,12 +102,15 @@ class Ctc(Objective):
         augmentation: what is done to the speech that the model hears.
         phones: labels of the phone loss, where there is one.
         seed: of the phone loss's head.
+        teacher: what is followed beside the transcripts, or None.
 
     Raises:
-        TrainingError: the model has no such layer, or there are no phones for the phone loss.
+        TrainingError: the model has no such layer, or there are no phones for the phone loss; or masks would hide
+            nothing, or be wider than all features.
     """
 
     name = "ctc"
+    judged_by = "wer"
 
     def __init__(
         self,
@@ -123,8 +119,10 @@ class Ctc(Objective):
         augmentation: Augmentation | None = None,
         phones: Sequence[str] = (),
         seed: int = 0,
+        teacher: Teacher | None = None,
     ) -> None:
         super().__init__()
+        self.teacher = teacher
         speech, model = recogniser.model, recogniser.model.source
         self.recogniser, self.vocabulary, self.frontend, self.model = (
             recogniser, recogniser.vocabulary, speech.frontend, model,
@@ -135,9 +133,10 @@ class Ctc(Objective):
         config: Any = model.config
         layer = self.settings.phone_layer
         if layer is not None:
-            if not 1 <= layer <= speech.anatomy.n_layers:
+            if f"layer.{layer}" not in speech.anatomy.streams:
                 raise TrainingError(
-                    f"{speech.name} has no layer {layer} for a phone loss", f"Name 1 to {speech.anatomy.n_layers}."
+                    f"{speech.name} has no layer {layer} for a phone loss",
+                    f"Name one of 1 to {speech.anatomy.n_layers} that it has.",
                 )
             if not phones:
                 raise TrainingError(
@@ -147,18 +146,55 @@ class Ctc(Objective):
             width = speech.anatomy.widths["input"]
             config.layerdrop = 0.0  # a dropped layer gives nothing to read phones from
             self.phone_head = seeded(seed + 1, lambda: nn.Linear(width, len(phones)))
-        if self.settings.mask and not has_mask_vector(model):
-            raise TrainingError(
-                f"{speech.name} ({type(model).__name__}) has no vector that stands for masked frames, so a mask of "
-                f"{self.settings.mask:g} would hide nothing",
-                "Train without masks: CtcSettings(mask=0) (--mask 0).",
-            )
-        config.apply_spec_augment = self.settings.mask > 0
-        config.mask_time_prob, config.mask_time_length = self.settings.mask, self.settings.mask_span
-        config.mask_time_min_masks = 1 if self.settings.mask else 0
-        convolutions = getattr(speech.family.encoder(model), "feature_extractor", None)
+        if teacher is not None and teacher.shared:
+            config.layerdrop = 0.0  # a dropped layer gives nothing to compare
+        self._family = speech.family
+        self._held: list[nn.Parameter] | None = None
+        self.judged_from = self.settings.open_at  # a head on what it cannot change may stand still until then
+        self._set_masks(speech)
+        convolutions = getattr(self.encoder, "feature_extractor", None)
         if convolutions is not None:
             convolutions.requires_grad_(not self.settings.freeze_convolutions)
+
+    @property
+    def encoder(self) -> nn.Module:
+        """What lies under the head."""
+        return self._family.encoder(self.model)
+
+    def _set_masks(self, speech: SpeechModel) -> None:
+        """Has transformers mask what enters the layers, or notes that the features are to be masked before."""
+        given = self.settings
+        config: Any = self.model.config
+        self._masks_features = not hasattr(self.encoder.config, "mask_time_prob")
+        width = int(self.frontend.description["bands"]) if self._masks_features else speech.anatomy.widths["input"]
+        if given.feature_mask and given.feature_span > width:
+            raise TrainingError(
+                f"{speech.name} has {width} features to mask, and a mask is {given.feature_span} wide",
+                "Give narrower masks: CtcSettings(feature_span=...) (--feature-span).",
+            )
+        if self._masks_features:
+            return
+        if given.mask and not has_mask_vector(self.model):
+            raise TrainingError(
+                f"{speech.name} ({type(self.model).__name__}) has no vector that stands for masked frames, so a mask of "
+                f"{given.mask:g} would hide nothing",
+                "Train without masks: CtcSettings(mask=0) (--mask 0).",
+            )
+        config.apply_spec_augment = given.mask > 0 or given.feature_mask > 0
+        config.mask_time_prob, config.mask_time_length = given.mask, given.mask_span
+        config.mask_time_min_masks = 1 if given.mask else 0
+        config.mask_feature_prob, config.mask_feature_length = given.feature_mask, given.feature_span
+        config.mask_feature_min_masks = 0  # some families' configurations lack it
+
+    def begin_step(self, step: int) -> None:
+        """See `Objective`: the encoder is held until the step at which it is opened.
+
+        It is held by turning gradients off, so that processes that train together agree on what there is to train.
+        """
+        if self._held is None:
+            self._held = [one for one in self.encoder.parameters() if one.requires_grad]
+        for parameter in self._held:
+            parameter.requires_grad_(step >= self.settings.open_at)
 
     def check(self, utterance: Utterance) -> None:
         """Makes sure that an utterance can be trained on, also at the highest speed of the augmentation.
@@ -168,18 +204,13 @@ class Ctc(Objective):
             VocabularyError: a character has no token.
             EvaluationError: the transcript needs more frames than there are.
         """
-        reference = reference_of(self.recogniser, utterance)
-        if not reference.tokens:
-            raise TranscriptError(
-                f"The transcript of utterance {utterance.id!r} is empty",
-                "Write what is said, or leave the utterance out (skip_bad=True, --skip-bad).",
-            )
-        check_frames(self.recogniser, utterance, reference, self.augmentation.speed[1])
+        check_transcript(utterance)
+        check_frames(self.recogniser, utterance, reference_of(self.recogniser, utterance), self.augmentation.speed[1])
 
     def assemble(
         self, utterances: Sequence[Utterance], waves: Sequence[np.ndarray], draw: np.random.Generator
     ) -> dict[str, torch.Tensor]:
-        """See `Objective`; `targets` are the characters of all utterances end to end."""
+        """See `Objective`; `targets` are the tokens of all utterances end to end."""
         changed = [self.augmentation.apply(wave, draw) for wave in waves]
         frames = [self.frontend.frames(len(wave)) for wave, _ in changed]
         texts = [reference_of(self.recogniser, u).tokens for u in utterances]
@@ -189,6 +220,10 @@ class Ctc(Objective):
             "target_lengths": torch.tensor([len(text) for text in texts]),
             "frames": torch.tensor([self.recogniser.frames(len(wave)) for wave, _ in changed]),
         }
+        if self.teacher is not None:
+            batch["layer_frames"] = torch.tensor(frames)
+        if self._masks_features and (self.settings.mask or self.settings.feature_mask):
+            self._mask_features(batch, draw)
         if self.phone_head is not None:
             labels = [
                 torch.from_numpy(self.phone_labels(u, n, speed))
@@ -196,6 +231,18 @@ class Ctc(Objective):
             ]
             batch["phones"] = torch.nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=_IGNORED)
         return batch
+
+    def _mask_features(self, batch: dict[str, torch.Tensor], draw: np.random.Generator) -> None:
+        """Puts masks on the features of a batch, each utterance's within its own frames."""
+        given, features = self.settings, batch["input_features"]
+        span = given.mask_span * self.grid.hop // _MEL_HOP
+        for row, frames in zip(features, batch["attention_mask"].sum(-1).tolist(), strict=True):
+            row[:frames] = spec_augment(
+                row[:frames], draw,
+                time_masks=masks_for(frames, given.mask, span, draw), time_width=2 * span,
+                band_masks=masks_for(features.shape[-1], given.feature_mask, given.feature_span, draw),
+                band_width=2 * given.feature_span,
+            )  # fmt: skip
 
     def phone_labels(self, utterance: Utterance, frames: int, speed: float = 1.0) -> np.ndarray:
         """The phone at the centre of what each frame sees, shape (frames,); -100 where there is none."""
@@ -216,28 +263,55 @@ class Ctc(Objective):
     def forward(self, progress: torch.Tensor, **batch: torch.Tensor) -> dict[str, torch.Tensor]:
         """See `Objective`."""
         targets, lengths, frames = (batch.pop(name) for name in ("targets", "target_lengths", "frames"))
-        phones = batch.pop("phones", None)
+        phones, layer_frames = batch.pop("phones", None), batch.pop("layer_frames", None)
         config: Any = self.model.config
-        # transformers refuses masks that are longer than all that they could lie in.
-        config.mask_time_length = min(self.settings.mask_span, int(frames.max()))
-        out = self.model(**batch, output_hidden_states=phones is not None)
-        config.mask_time_length = self.settings.mask_span
-        scores = F.log_softmax(out.logits.float(), -1).transpose(0, 1)
-        ctc = F.ctc_loss(scores, targets, frames, lengths, blank=self.vocabulary.blank, zero_infinity=True)
+        if not self._masks_features:  # transformers refuses masks that are longer than all that they could lie in
+            config.mask_time_length = min(self.settings.mask_span, int(frames.max()))
+        with contextlib.ExitStack() as stack:
+            heard = stack.enter_context(self._listening(phones is not None))
+            followed = {} if self.teacher is None else stack.enter_context(self.teacher.listening(self.model))
+            out = self.model(**batch)
+        if not self._masks_features:
+            config.mask_time_length = self.settings.mask_span
+        scores = F.log_softmax(out.logits.float(), -1)
+        ctc = F.ctc_loss(
+            scores.transpose(0, 1), targets, frames, lengths, blank=self.vocabulary.blank, zero_infinity=True
+        )
+        found = {"loss": ctc, "ctc": ctc}
+        if self.teacher is not None and layer_frames is not None:
+            taught = self.teacher.losses(batch, scores, followed, frames, layer_frames)
+            found["loss"] = found["loss"] + taught.pop("loss")
+            found |= {f"teacher_{name}": value for name, value in taught.items()}
         if phones is None or self.phone_head is None:
-            return {"loss": ctc, "ctc": ctc}
-        guess = self.phone_head(out.hidden_states[self.settings.phone_layer]).float()
+            return found
+        guess = self.phone_head(heard[0]).float()
         known = phones != _IGNORED
         if not bool(known.any()):
-            return {"loss": ctc + 0 * guess.sum(), "ctc": ctc}
+            return found | {"loss": found["loss"] + 0 * guess.sum()}
         phone = F.cross_entropy(guess.flatten(0, 1), phones.flatten(), ignore_index=_IGNORED)
         weight = 1.0 if float(progress) < PHONE_SHARE else 0.3
-        return {
-            "loss": ctc + weight * phone,
-            "ctc": ctc,
+        return found | {
+            "loss": found["loss"] + weight * phone,
             "phone": phone,
             "phone_accuracy": (guess.argmax(-1) == phones)[known].float().mean(),
         }
+
+    @contextlib.contextmanager
+    def _listening(self, on: bool) -> Iterator[list[torch.Tensor]]:
+        """What the layer of the phone loss gives in a pass; transformers' list of layers lacks those that were removed."""
+        heard: list[torch.Tensor] = []
+
+        def note(module: nn.Module, args: object, out: Any) -> None:
+            heard.append(out[0] if isinstance(out, tuple) else out)
+
+        layer = self.settings.phone_layer
+        layers: Any = submodule(self.encoder, self._family.layers)
+        handle = layers[layer - 1].register_forward_hook(note) if on and layer is not None else None
+        try:
+            yield heard
+        finally:
+            if handle is not None:
+                handle.remove()
 
     def held_out(self, utterances: Sequence[Utterance]) -> dict[str, float]:
         """WER and CER of greedy decoding, with the weights as they are."""
@@ -259,5 +333,6 @@ class Ctc(Objective):
             "objective": self.name,
             "vocabulary": list(self.vocabulary.tokens),
             **asdict(self.settings),
+            **({} if self.teacher is None else self.teacher.describe()),
             "augmentation": asdict(self.augmentation),
         }

@@ -11,27 +11,17 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import Wav2Vec2FeatureExtractor
 from transformers.utils import logging
 
 from otoscope.errors import TrainingError
-from otoscope.models.frontends import RATE, Frontend
 from otoscope.speech.locking import alone_in
 
 RUN = "run"
 LOG = "log.jsonl"
 SETTINGS = "settings.json"
 INITIAL = "initial"
+_PARTIAL = ".partial-"
 _FINGERPRINTS = ("speech", "held_out", "starting_weights")
-
-
-def write_frontend(frontend: Frontend, folder: Path) -> None:
-    """Stores how the input is prepared, as transformers does."""
-    extractor = getattr(frontend, "extractor", None)
-    if extractor is None:
-        normalise = bool(frontend.description["do_normalize"])
-        extractor = Wav2Vec2FeatureExtractor(sampling_rate=RATE, do_normalize=normalise, return_attention_mask=True)
-    extractor.save_pretrained(folder)
 
 
 def open_run(folder: Path, settings: Mapping[str, Any], resume: bool) -> Path | None:
@@ -158,7 +148,9 @@ def put_model(write: Callable[[Path], None], folder: Path) -> None:
         folder: where it goes; other files there stay.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
+    for left in folder.glob(f"{_PARTIAL}*"):  # of a program that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=folder))
     try:
         write(partial)
         for path in sorted(partial.iterdir(), key=lambda path: path.name == "config.json"):

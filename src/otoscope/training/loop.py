@@ -1,34 +1,35 @@
-"""Runs an objective through transformers' Trainer: progress, states to go on from, models kept along the way."""
+"""Runs an objective through transformers' Trainer, from a state where there is one, and stores the model."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import importlib.util
-import json
 import os
 import shutil
-import time
 import warnings
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch.utils.data import Sampler, SequentialSampler
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 
-from otoscope.errors import MissingPackageError, OtoscopeError, TrainingError
+from otoscope.errors import MissingPackageError, TrainingError, TreatmentError
 from otoscope.models.model import take_weights
 from otoscope.speech.corpus import Corpus
 from otoscope.speech.utterance import Utterance
 from otoscope.training.batches import BatchPlan
-from otoscope.training.folders import INITIAL, LOG, RUN, alone, open_run, put_model, replace_text
+from otoscope.training.folders import INITIAL, RUN, alone, open_run, put_model
 from otoscope.training.objective import Objective
+from otoscope.training.outcome import Trained
+from otoscope.training.parameter_groups import hold_frozen, parameter_groups
 from otoscope.training.settings import TrainingSettings
-
-Report = Callable[[Mapping[str, Any]], None]
+from otoscope.training.watch import Report, Watch, diverged, from_first
+from otoscope.treatments.applying import record_of
 
 
 def train(
@@ -40,7 +41,8 @@ def train(
     *,
     resume: bool = False,
     report: Report | None = None,
-) -> dict[str, float]:
+    also: Mapping[str, Any] | None = None,
+) -> Trained:
     """Trains, and stores the model in a folder.
 
     Args:
@@ -53,52 +55,111 @@ def train(
         resume: go on with an interrupted run; the speech, the model's sizes, the weights that it began with and all
             settings must be the same.
         report: called with each line of the log.
+        also: what else the result depends on, as plain values; stored with the settings, and compared on resuming.
 
     Returns:
-        The figures on held-out speech at the end; the first of several processes takes them for all.
+        The figures of the model on held-out speech, and the step that its weights are of: the last, or with patience the
+        best one. The first of several processes takes them for all.
 
     Raises:
-        TrainingError: the folder or the speech cannot be used, or the loss is no longer finite.
+        TrainingError: the folder or the speech cannot be used, the disk is full, the loss is no longer finite, or the
+            objective has no figure that a training can be stopped by.
         MissingPackageError: TensorBoard is asked for and not installed.
     """
     if not utterances or not held_out:
         raise TrainingError(
             "No utterance is left to train on, or none to watch with", "See what was left out, and why."
         )
+    if settings.patience and objective.judged_by is None:
+        raise TrainingError(
+            f"The objective {objective.name} has no figure that a training can be stopped by",
+            "Train for all steps: leave the patience at 0.",
+        )
     arguments = _arguments(settings, folder)
     chief = arguments.process_index == 0
     sets = {"speech": utterances, "held_out": held_out}
     prints = {name: Corpus(name, tuple(some)).fingerprint() for name, some in sets.items()}
-    described = {**settings.to_dict(), **objective.describe(), **_sizes(objective), **prints}
+    rates = hold_frozen(objective.model)
+    described = {**settings.to_dict(), **objective.describe(), **_sizes(objective), **prints, **(also or {})}
+    described["treatments"] = _treatments(objective)
     described["processes"] = arguments.world_size  # each takes every n-th batch of the plan
     described["starting_weights"] = _fingerprint(objective)
     with contextlib.ExitStack() as held:
-        state = _from_first(lambda: _opened(folder, described, resume, held), chief)
-        if chief and not (folder / INITIAL / "config.json").exists():
-            if state is not None:
-                raise TrainingError(f"{folder / INITIAL} is gone", "Begin the training anew in another folder.")
-            put_model(objective.write, folder / INITIAL)
-        length = settings.steps * settings.accumulate * arguments.world_size
-        plan = BatchPlan(utterances, settings.batch_seconds, length, settings.seed, objective.assemble)
-        set_seed(settings.seed)
-        watch = _Watch(objective, held_out, settings, folder, report, chief)
-        trainer = _Trainer(
-            model=objective, args=arguments, train_dataset=plan, data_collator=_only, callbacks=[watch],
-        )  # fmt: skip
-        trainer.watch = watch
-        trainer.remove_callback(PrinterCallback)
+        state = from_first(lambda: _opened(folder, described, resume, held), chief)
+        with _full_disk_named(folder):
+            if chief and not (folder / INITIAL / "config.json").exists():
+                if state is not None:
+                    raise TrainingError(f"{folder / INITIAL} is gone", "Begin the training anew in another folder.")
+                put_model(objective.write, folder / INITIAL)
+            return _trained(objective, utterances, held_out, settings, folder, state, rates, arguments, report)
+
+
+def _trained(
+    objective: Objective,
+    utterances: Sequence[Utterance],
+    held_out: Sequence[Utterance],
+    settings: TrainingSettings,
+    folder: Path,
+    state: Path | None,
+    rates: Mapping[str, float],
+    arguments: TrainingArguments,
+    report: Report | None,
+) -> Trained:
+    """See `train`; goes on from a state, and stores the model."""
+    chief = arguments.process_index == 0
+    length = settings.steps * settings.accumulate * arguments.world_size
+    plan = BatchPlan(utterances, settings.batch_seconds, length, settings.seed, objective.assemble)
+    set_seed(settings.seed)
+    watch = Watch(objective, held_out, settings, folder, report, chief)
+    watch.take_up(0 if state is None else int(state.name.rpartition("-")[2]))
+    trainer = _Trainer(model=objective, args=arguments, train_dataset=plan, data_collator=_only, callbacks=[watch])
+    trainer.watch, trainer.rates = watch, {f"model.{name}": factor for name, factor in rates.items()}
+    trainer.remove_callback(PrinterCallback)
+    if not from_first(watch.over, chief):
         with warnings.catch_warnings():
             # WavLM's attention in transformers hands PyTorch two kinds of masks; nobody who trains can mend that.
             warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask", category=UserWarning)
             trainer.train(resume_from_checkpoint=None if state is None else str(state))
-            if not all(bool(torch.isfinite(parameter).all()) for parameter in objective.parameters()):
-                raise _diverged(settings.steps)
-            figures = _from_first(lambda: watch.last or objective.held_out(held_out), chief)
-        if chief:
-            put_model(objective.write, folder)
-            for path in (folder / RUN).glob("checkpoint-*"):
-                shutil.rmtree(path, ignore_errors=True)
-        return figures
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in objective.parameters()):
+            raise diverged(settings.steps)
+
+    def figures() -> Trained:
+        if settings.patience:
+            return Trained(*watch.take_best())
+        return Trained(watch.last or objective.held_out(held_out), settings.steps)
+
+    found: Trained = from_first(figures, chief)
+    if chief:
+        put_model(objective.write, folder)
+        watch.remove_kept()
+        for path in (folder / RUN).glob("checkpoint-*"):
+            shutil.rmtree(path, ignore_errors=True)
+    return found
+
+
+@contextlib.contextmanager
+def _full_disk_named(folder: Path) -> Iterator[None]:
+    """Names the folder, and the way on, where something could not be written.
+
+    Raises:
+        TrainingError: it could not.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError, TreatmentError) as error:
+        told = error.__cause__ if isinstance(error, TreatmentError) else error
+        full = isinstance(told, OSError) and told.errno in _NO_ROOM
+        # safetensors and PyTorch tell of it in errors of their own.
+        if not full and not any(sign in str(error) for sign in _NOT_WRITTEN):
+            raise
+        raise TrainingError(
+            f"The training in {folder} cannot be written ({told})",
+            "Make room, then go on with resume=True (--resume).",
+        ) from error
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_NOT_WRITTEN = ("Error while serializing", "PytorchStreamWriter", "unexpected pos")
 
 
 def _fingerprint(objective: Objective) -> str:
@@ -108,30 +169,10 @@ def _fingerprint(objective: Objective) -> str:
     return digest.hexdigest()
 
 
-def _from_first(make: Callable[[], Any], chief: bool) -> Any:
-    """What the first process makes, handed to the others.
-
-    Raises:
-        OtoscopeError: it raised one.
-    """
-    if not torch.distributed.is_initialized():
-        return make()
-    found: list[Any] = [None]
-    if chief:
-        try:
-            found = [make()]
-        except OtoscopeError as error:
-            found = [error]
-    torch.distributed.broadcast_object_list(found)
-    if isinstance(found[0], OtoscopeError):
-        raise found[0]
-    return found[0]
-
-
-def _diverged(step: int) -> TrainingError:
-    return TrainingError(
-        f"The loss is no longer finite at step {step}", "Begin anew with a lower learning rate, or in float32."
-    )
+def _treatments(objective: Objective) -> list[dict[str, Any]]:
+    """What the model was treated by before the training."""
+    found = record_of(objective.model)
+    return [] if found is None else [treatment.to_dict() for treatment in found.treatments]
 
 
 def _sizes(objective: Objective) -> dict[str, Any]:
@@ -186,9 +227,20 @@ def _arguments(settings: TrainingSettings, folder: Path) -> TrainingArguments:
 
 
 class _Trainer(Trainer):
-    """Takes the plan's items in their order, and hands parts of the loss to the log."""
+    """Takes the plan's items in their order, hands parts of the loss to the log, and heeds factors on the rate."""
 
-    watch: _Watch
+    watch: Watch
+    rates: Mapping[str, float]
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            trained: Any = self.model
+            made_by, options = self.get_optimizer_cls_and_kwargs(self.args, trained)
+            decayed, args = self.get_decay_parameter_names(trained), self.args
+            named = trained.named_parameters()
+            groups = parameter_groups(named, decayed, args.weight_decay, args.learning_rate, self.rates)
+            self.optimizer = made_by(groups, **options)
+        return self.optimizer
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler:
         plan: Any = train_dataset if train_dataset is not None else self.train_dataset
@@ -205,77 +257,3 @@ class _Trainer(Trainer):
         if "loss" in logs:
             logs = {**logs, **self.watch.means()}
         super().log(logs, start_time)
-
-
-class _Watch(TrainerCallback):
-    """Writes the log, looks at held-out speech, keeps models along the way, and stops a run that diverges."""
-
-    def __init__(
-        self,
-        objective: Objective,
-        held_out: Sequence[Utterance],
-        settings: TrainingSettings,
-        folder: Path,
-        report: Report | None,
-        chief: bool,
-    ) -> None:
-        self._objective, self._held_out, self._settings = objective, held_out, settings
-        self._folder, self._report, self._chief = folder, report, chief
-        self._sums: dict[str, list[torch.Tensor]] = defaultdict(list)
-        self._began, self._first = time.monotonic(), 0
-        self._rows: list[dict[str, Any]] = []
-        self.last: dict[str, float] = {}
-
-    def take(self, parts: Mapping[str, torch.Tensor]) -> None:
-        """Notes the parts of a batch's loss."""
-        for name, value in parts.items():
-            self._sums[name].append(value.float().mean())
-
-    def means(self) -> dict[str, float]:
-        """Means of the parts since the last call."""
-        found = {name: float(torch.stack(values).mean()) for name, values in self._sums.items()}
-        self._sums.clear()
-        return found
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Takes up the log where the state stands."""
-        self._began, self._first = time.monotonic(), state.global_step
-        log = self._folder / RUN / LOG
-        lines = log.read_text().splitlines() if log.exists() else []
-        self._rows = [row for row in map(json.loads, lines) if row["step"] <= state.global_step]
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Keeps the model of a step, and looks at held-out speech."""
-        step = state.global_step
-        if not self._chief:
-            return
-        if step in self._settings.keep:
-            put_model(self._objective.write, self._folder / f"step-{step}")
-        if step % self._settings.evaluate_every == 0 or step == self._settings.steps:
-            self.last = self._objective.held_out(self._held_out)
-            self._note({"step": step, "held_out": self.last})
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        """Writes a line with the time left.
-
-        Raises:
-            TrainingError: the loss is no longer finite.
-        """
-        if not logs or "loss" not in logs:
-            return
-        if not all(abs(logs[name]) < float("inf") for name in ("loss", "grad_norm") if name in logs):
-            raise _diverged(state.global_step)
-        spent = (time.monotonic() - self._began) / 60
-        done = state.global_step - self._first
-        row = {"step": state.global_step}
-        row |= {name: value for name, value in logs.items() if name not in ("epoch", "total_flos")}
-        row |= {"minutes": spent, "minutes_left": spent / max(done, 1) * (self._settings.steps - state.global_step)}
-        self._note(row)
-
-    def _note(self, row: dict[str, Any]) -> None:
-        if not self._chief:
-            return
-        self._rows.append(row)
-        replace_text(self._folder / RUN / LOG, "".join(json.dumps(one) + "\n" for one in self._rows))
-        if self._report is not None:
-            self._report({**row, "of": self._settings.steps})

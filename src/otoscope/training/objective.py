@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from otoscope.models.frontends import Frontend
+from otoscope.models.frontends import Frontend, write_frontend
 from otoscope.speech.utterance import Utterance
-from otoscope.training.folders import write_frontend
+from otoscope.treatments.folders import has_record, save_treated
 
 
 class Objective(nn.Module, ABC):
@@ -23,11 +24,15 @@ class Objective(nn.Module, ABC):
         name: of the objective.
         model: the transformers model that is trained.
         frontend: prepares its input.
+        judged_by: the figure on held-out speech that is lower for a better model, where a training can be stopped by one.
+        judged_from: step up to which that figure is not judged.
     """
 
     name: str
     model: nn.Module
     frontend: Frontend
+    judged_by: str | None = None
+    judged_from: int = 0
     # Losses are means over a batch: the Trainer divides them by the batches of an update, whatever a batch holds.
     accepts_loss_kwargs = False
 
@@ -52,12 +57,34 @@ class Objective(nn.Module, ABC):
             batch: what `assemble` made.
         """
 
+    def begin_step(self, step: int) -> None:
+        """Called on every process before an update.
+
+        Args:
+            step: number of updates that are done.
+        """
+
+    def train(self, mode: bool = True) -> Objective:
+        """As of every module; a batch norm whose weights are frozen keeps its statistics too."""
+        super().train(mode)
+        for module in self.modules():
+            weights = list(module.parameters(recurse=False))
+            if isinstance(module, _BatchNorm) and weights and not any(one.requires_grad for one in weights):
+                module.eval()
+        return self
+
     @abstractmethod
     def held_out(self, utterances: Sequence[Utterance]) -> dict[str, float]:
         """Figures on speech that is not trained on, by name; the same for the same weights."""
 
     def write(self, folder: Path) -> None:
-        """Stores the model in an empty folder as transformers does, with all that is needed to use it."""
+        """Stores the model in an empty folder as transformers does, with all that is needed to use it.
+
+        A treated model is stored with its treatments, so that `otoscope.load` reads it.
+        """
+        if has_record(self.model):
+            save_treated(self.model, folder, frontend=self.frontend)
+            return
         self.model.save_pretrained(folder)  # type: ignore[operator]
         write_frontend(self.frontend, folder)
 

@@ -31,6 +31,8 @@ class TrainingSettings:
         log_every: steps between lines of progress.
         keep: steps whose model is kept as a folder of its own, beside the initial one.
         tensorboard: also log for TensorBoard.
+        patience: evaluations without a better figure on held-out speech after which a run ends; whenever it ends, the weights
+            of the best evaluation are kept. 0 trains for all steps and keeps the last weights.
 
     Raises:
         TrainingError: a number is out of its range.
@@ -52,12 +54,13 @@ class TrainingSettings:
     log_every: int = 20
     keep: tuple[int, ...] = ()
     tensorboard: bool = False
+    patience: int = 0
 
     def __post_init__(self) -> None:
         for name in ("steps", "accumulate", "save_every", "evaluate_every", "log_every"):
             if getattr(self, name) < 1:
                 raise TrainingError(f"{name} is {getattr(self, name)}", "Give one or more.")
-        for name in ("seed", "weight_decay"):
+        for name in ("seed", "weight_decay", "patience"):
             if not getattr(self, name) >= 0:
                 raise TrainingError(f"{name} is {getattr(self, name)}", "Give zero or more.")
         if not 0 <= self.last_rate <= 1:

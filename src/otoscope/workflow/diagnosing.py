@@ -21,7 +21,7 @@ from otoscope.models.randomised import randomised
 from otoscope.speech.corpus import Corpus
 from otoscope.speech.synthesis.lexicon import embedding_table
 from otoscope.speech.tables import WordTable, read_embeddings, read_word_pairs
-from otoscope.workflow.blocks import with_own_checkpoints
+from otoscope.workflow.blocks import check_blocks, with_own_checkpoints
 from otoscope.workflow.corpora import read_corpus
 from otoscope.workflow.examining import Passes, examine
 
@@ -96,6 +96,7 @@ def diagnose(
     observation = Observation.prepare(ready, speech, measures, seed, skip_bad, options, other)
     _check_used(options, other, set(observation.makers) | {one["measure"] for one in observation.skipped})
     further = [(entry, by_name) for entry, by_name in choose(measures, options) if entry.make is None]
+    check_blocks(spent.blocks, [entry.name for entry, _ in further], ready)
     fresh = randomised(ready, seed) if floor == "random" else None
     if fresh is not None and fresh.fingerprint() == ready.fingerprint():
         raise MeasureError(

@@ -18,15 +18,20 @@ from otoscope.diagnosis.provenance import versions
 from otoscope.errors import EvaluationError, ResultError
 from otoscope.evaluation.catalogue import RECOGNITION, SELF_SUPERVISED, metric_by_name
 from otoscope.evaluation.cost import Cost, cost_of
+from otoscope.evaluation.decoders import DecoderSettings
+from otoscope.evaluation.decoding import Decoder
+from otoscope.evaluation.language.perplexity import Perplexity
 from otoscope.evaluation.metric import Metric, Progress, RecognitionMetric, recognise
 from otoscope.evaluation.references import split_usable
 from otoscope.evaluation.scores import Scores
+from otoscope.evaluation.word_errors import word_errors_of
 from otoscope.models.loading import load
 from otoscope.models.model import SpeechModel
 from otoscope.models.recogniser import Recogniser, load_recogniser
 from otoscope.models.vocabulary import Vocabulary
 from otoscope.speech.corpus import Corpus
 from otoscope.workflow.corpora import read_corpus
+from otoscope.workflow.decoding import Decoding, decoding_of, is_greedy, told_decoding
 
 FORMAT = 1
 _ABOUT = "evaluation.json"
@@ -40,7 +45,8 @@ class Evaluation:
     Attributes:
         scores: by name of the metric.
         cost: what the model costs, or None where it was not asked for.
-        provenance: model, corpus, what was left out and why, seed, versions, command.
+        provenance: model, corpus, decoder, perplexity of the transcripts where there is a language model, what was left
+            out and why, seed, versions, command.
     """
 
     scores: Mapping[str, Scores]
@@ -69,10 +75,13 @@ class Evaluation:
             ends = {key: None if found[key] != found[key] else found[key] for key in ("low", "high")}
             speakers = {row["speaker"]: row["value"] for row in scores.by_speaker().to_dicts() if row["speaker"]}
             told[name] = {"unit": scores.unit, **found, **ends, "totals": scores.totals(), "by_speaker": speakers}
+            errors = word_errors_of(scores) if name == "wer" else None
+            if errors is not None:
+                told[name]["by_word"] = errors.to_dict()
         return {"metrics": told, "cost": None if self.cost is None else self.cost.to_dict(), **self.provenance}
 
     def __str__(self) -> str:
-        lines = [f"{self.provenance['model']} on {self.provenance['corpus']}"]
+        lines = [f"{self.provenance['model']} on {self.provenance['corpus']}", *told_decoding(self.provenance)]
         longest = max((10, *map(len, self.scores)))
         for name, scores in self.scores.items():
             found = scores.interval(self.provenance["seed"])
@@ -82,6 +91,8 @@ class Evaluation:
             lines.append(
                 f"{name:<{longest}} {found.value:.4f}{width}  {scores.unit}" + (f" ({kinds})" if kinds else "")
             )
+        errors = word_errors_of(self.scores["wer"]) if "wer" in self.scores else None
+        lines += errors.lines() if errors is not None else []
         wide = self.table().filter(pl.col("speaker").is_not_null()).pivot("metric", index="speaker", values="value")
         if wide.height > 1:
             width_of, names = max(len(name) for name in wide["speaker"]), wide.columns[1:]
@@ -110,6 +121,19 @@ class Evaluation:
         if left_out:
             lines.append(f"left out: {len(left_out)}, the first {left_out[0]['id']}: {left_out[0]['reason']}")
         return "\n".join(lines)
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Names and values in words: every metric with its interval, and how the speech was decoded."""
+        told = []
+        for name, scores in self.scores.items():
+            found = scores.interval(self.provenance["seed"])
+            ends = f" [{found.low:.4f}, {found.high:.4f}]" if found.low == found.low else ""
+            told.append((name, f"{found.value:.4f}{ends} {scores.unit}"))
+        told += [("utterances", str(self.provenance["utterances"]))]
+        told.append(("decoding", (told_decoding(self.provenance) or ["greedy"])[0]))
+        if "perplexity" in self.provenance:
+            told.append(("perplexity", str(Perplexity(**self.provenance["perplexity"])).removeprefix("perplexity ")))
+        return told
 
     @staticmethod
     def check_place(folder: str | Path) -> Path:
@@ -167,6 +191,8 @@ def evaluate(
     *,
     vocabulary: Vocabulary | Mapping[str, int] | str | Path | None = None,
     skip_bad: bool = False,
+    decoder: Decoder | DecoderSettings | str = "greedy",
+    tune: Corpus | str | Path | None = None,
     batch_seconds: float = 30.0,
     cost: bool = True,
     progress: Progress | None = None,
@@ -182,6 +208,8 @@ def evaluate(
         vocabulary: of models that do not come with theirs; see `recogniser_of`.
         skip_bad: leave out utterances that cannot be used (no transcript, characters without a token, more tokens than
             frames), and list them in the result.
+        decoder: "greedy", "beam", settings with a language model, or a decoder for the model's vocabulary.
+        tune: speech to choose the weights of the language model on; other speech than the corpus.
         batch_seconds: budget of a batch, in seconds of padded speech; results do not depend on it.
         cost: also count what the model costs.
         progress: called after each batch with the seconds done and in all.
@@ -190,7 +218,8 @@ def evaluate(
         ModelError: the model cannot be loaded, has no CTC head or no vocabulary, or a character of a transcript has no
             token.
         SpeechError: the corpus cannot be read, or holds an utterance that is bad or has no transcript.
-        EvaluationError: a metric is unknown or cannot be taken on this corpus, or the seed is below zero.
+        EvaluationError: a metric is unknown or cannot be taken on this corpus, the seed is below zero, the language model
+            cannot be read, or weights are to be chosen without one or on the corpus itself.
     """
     if seed < 0:
         raise EvaluationError(f"The seed is {seed}", "Give zero or more.")
@@ -199,6 +228,11 @@ def evaluate(
     if not wanted:
         raise EvaluationError("No metric is asked for", f"Name some of {', '.join(RECOGNITION)}.")
     together = [metric for metric in wanted if isinstance(metric, RecognitionMetric)]
+    if not together and not (is_greedy(decoder) and tune is None):
+        raise EvaluationError(
+            f"Nothing is decoded for {', '.join(metric.name for metric in wanted)}",
+            f"Leave the decoder out, or ask for some of {', '.join(RECOGNITION)}.",
+        )
     ready = _ready(model, vocabulary, bool(together))
     speech = corpus if isinstance(corpus, Corpus) else read_corpus(corpus, skip_bad=skip_bad)
     left_out = speech.left_out
@@ -206,8 +240,12 @@ def evaluate(
         speech, more = split_usable(ready, speech)
         left_out = (*left_out, *more)
     scores: dict[str, Scores] = {}
-    if isinstance(ready, Recogniser):
-        scores |= recognise(together, ready, speech, batch_seconds=batch_seconds, progress=progress)
+    decoding = Decoding()
+    if isinstance(ready, Recogniser) and together:
+        decoding = decoding_of(decoder, ready, speech, tune, skip_bad, batch_seconds)
+        scores |= recognise(
+            together, ready, speech, decoder=decoding.decoder, batch_seconds=batch_seconds, progress=progress
+        )
     for metric in wanted:
         if metric not in together:
             scores[metric.name] = metric.values(ready, speech, batch_seconds=batch_seconds, progress=progress)
@@ -220,6 +258,7 @@ def evaluate(
         "utterances": len(speech),
         "seconds": speech.seconds,
         "left_out": [asdict(one) for one in left_out],
+        **decoding.to_dict(),
         "seed": seed,
         "versions": versions(),
         "command": shlex.join(sys.argv),

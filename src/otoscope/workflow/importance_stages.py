@@ -169,7 +169,8 @@ class Stages:
         if "phone" in self.tasks:
             phone = self.tasks["phone"]
             taken.append(FrozenProbe(phone, phone.fit(next(self.features([()])), self.seed)))
-        return [*taken, *more]
+        there = {metric.name for metric in taken}  # a metric that was named may be the loss itself
+        return [*taken, *(metric for metric in more if metric.name not in there)]
 
     def own_loss(self) -> Loss | None:
         """The loss of the model's own head, where it has one."""

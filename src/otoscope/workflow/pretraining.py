@@ -14,6 +14,7 @@ from otoscope.evaluation.masking import SHARE, SPAN
 from otoscope.models.families import family_of
 from otoscope.models.loading import load
 from otoscope.models.model import SpeechModel
+from otoscope.plans.plan import Plan
 from otoscope.speech.corpus import Corpus
 from otoscope.speech.utterance import Utterance
 from otoscope.training.architectures import FAMILIES, Size, make_config, seeded
@@ -27,7 +28,9 @@ from otoscope.training.prediction import MaskedPrediction
 from otoscope.training.reconstruction import RUN, MaskedReconstruction
 from otoscope.training.reconstruction import SHARE as HIDDEN
 from otoscope.training.settings import TrainingSettings
+from otoscope.treatments.treatment import Treatment
 from otoscope.workflow.training_speech import run_training, training_speech
+from otoscope.workflow.treating import treat
 
 OBJECTIVES = ("contrastive", "clusters", "reconstruction")
 
@@ -48,6 +51,9 @@ def pretrain(
     filling: str | None = None,
     clusters: int = 100,
     targets: str = "mfcc",
+    plan: Plan | str | Path | Sequence[Treatment] | None = None,
+    any_weights: bool = False,
+    subset: str | float | None = None,
     dev: Corpus | str | Path | None = None,
     hold_out: float = 0.05,
     skip_bad: bool = False,
@@ -55,6 +61,9 @@ def pretrain(
     report: Report | None = None,
 ) -> TrainingOutcome:
     """Trains a model on speech alone.
+
+    With a plan the model is treated before it is trained: a new one is built, and then trained from nothing without the
+    blocks, heads or spans that the plan takes away.
 
     Args:
         model: "wav2vec2", "hubert", "wavlm" or "mockingjay" for a new small model, or a folder or Hub name (OWNER/NAME)
@@ -75,6 +84,11 @@ def pretrain(
         clusters: how many clusters, for the objective "clusters".
         targets: what is clustered: "mfcc", or "FOLDER:STREAM" for a stream of an earlier model, such as
             "hubert:layer.5".
+        plan: treats the model first: a plan, its file, or treatments.
+        any_weights: take a plan that was made for a model of the same sizes and other weights, as is always done for a new
+            model.
+        subset: how much of the speech to train on, in seconds or as "10min", "1h" and the like; see
+            `otoscope.training.subsets.subset`. The settings' seed chooses it.
         dev: speech to watch the training with; by default speakers of the corpus are held out.
         hold_out: share of the speakers to hold out.
         skip_bad: leave out utterances that cannot be used, and list them in the outcome.
@@ -87,7 +101,8 @@ def pretrain(
     Raises:
         TrainingError: the settings, the folder or the speech cannot be used.
         SpeechError: the corpus cannot be read, or an utterance is too short.
-        ModelError: the model cannot be loaded.
+        ModelError: the model cannot be loaded or treated.
+        PlanError: the plan cannot be read, or is for another model.
     """
     settings, augmentation, folder = settings or TrainingSettings(), augmentation or Augmentation(), Path(output)
     check_folder(folder, resume)
@@ -96,11 +111,12 @@ def pretrain(
         kind = {"wav2vec2": "contrastive", "mockingjay": "reconstruction"}.get(str(model), "clusters")
     if kind is not None and kind not in OBJECTIVES:
         raise TrainingError(f"There is no objective {kind!r}", f"Choose one of {', '.join(OBJECTIVES)}.")
-    source, speech_model = _start(model, size, kind, settings.seed)
+    source, speech_model = _start(model, size, kind, settings.seed, plan, any_weights)
     kind = kind or _made_for(source) or "clusters"
     _refuse_ignored(kind, {"mask_span": mask_span}, {"mask_run": mask_run, "filling": filling})
     frontend = speech_model.frontend
     speech = training_speech(corpus, dev, hold_out, settings.seed, skip_bad, frontend, augmentation.speed[1])
+    speech.take(subset, settings.seed)
     made: Objective
     share = mask if mask is not None else HIDDEN if kind == "reconstruction" else SHARE
     span = SPAN if mask_span is None else mask_span
@@ -139,8 +155,15 @@ def _is_new(model: str | Path) -> bool:
     return "/" not in str(model) and not str(model).startswith("embedded") and not Path(model).exists()
 
 
-def _start(model: str | Path, size: Size | None, kind: str | None, seed: int) -> tuple[nn.Module, SpeechModel]:
-    """The model to train, in a class that fits the objective, and the same made ready for examination."""
+def _start(
+    model: str | Path,
+    size: Size | None,
+    kind: str | None,
+    seed: int,
+    plan: Plan | str | Path | Sequence[Treatment] | None,
+    any_weights: bool,
+) -> tuple[nn.Module, SpeechModel]:
+    """The model to train, treated and in a class that fits the objective, and the same made ready for examination."""
     if _is_new(model):
         config = make_config(str(model), size or Size())
         if kind == "contrastive" and not hasattr(config, "num_codevectors_per_group"):
@@ -154,11 +177,15 @@ def _start(model: str | Path, size: Size | None, kind: str | None, seed: int) ->
         name = family.bare
         if kind != "clusters":
             name = name.removesuffix("Model") + "ForPreTraining"
-        source = seeded(seed, lambda: family.model_class(name)(config))
-        return source, load(source, name=str(model))
+        ready = load(seeded(seed, lambda: family.model_class(name)(config)), name=str(model))
+        if plan is not None:
+            ready = treat(ready, plan, name=ready.name, any_weights=True)
+        return ready.source, ready
     if size is not None:
         raise TrainingError(f"{model} has its size already", f"Sizes are for new models: {', '.join(FAMILIES)}.")
     ready = load(model)
+    if plan is not None:
+        ready = treat(ready, plan, name=ready.name, any_weights=any_weights)
     whole = (kind or _made_for(ready.source)) in ("contrastive", "reconstruction")
     return ready.source if whole else ready.family.encoder(ready.source), ready
 

@@ -6,17 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from otoscope.embedded import SPEECH
 from otoscope.errors import AudioError, OtoscopeError, TrainingError
 from otoscope.models.frontends import Frontend
 from otoscope.speech.corpus import Corpus, LeftOut
-from otoscope.speech.utterance import Utterance
+from otoscope.speech.utterance import RATE, Utterance
 from otoscope.training.held_out import split, watched
 from otoscope.training.loop import Report, train
 from otoscope.training.objective import Objective
 from otoscope.training.outcome import TrainingOutcome
 from otoscope.training.settings import TrainingSettings
+from otoscope.training.subsets import seconds_of, subset
 from otoscope.workflow.corpora import read_corpus
 from otoscope.workflow.synthesising import MANIFEST
 
@@ -35,6 +37,7 @@ class TrainingSpeech:
         held: utterances to watch with.
         skip_bad: whether utterances that cannot be used are left out; they stop the training otherwise.
         left_out: those that were, and why.
+        subset: what was taken of the speech to train on, as plain values; None where all of it was.
     """
 
     corpus: Corpus
@@ -42,6 +45,27 @@ class TrainingSpeech:
     held: list[Utterance]
     skip_bad: bool
     left_out: list[LeftOut]
+    subset: dict[str, Any] | None = None
+
+    def take(self, amount: str | float | None, seed: int) -> None:
+        """Leaves a subset to train on; see `otoscope.training.subsets.subset`.
+
+        Args:
+            amount: such as "10min"; None leaves all.
+            seed: of the choice.
+
+        Raises:
+            TrainingError: there is less speech than that.
+        """
+        if amount is None:
+            return
+        self.train = subset(self.train, amount, seed)
+        self.subset = {
+            "asked_seconds": seconds_of(amount),
+            "seconds": sum(u.n_samples for u in self.train) / RATE,
+            "utterances": len(self.train),
+            "speakers": len({u.speaker for u in self.train}),
+        }
 
     def keep(self, check: Check, check_held: Check | None = None) -> None:
         """Keeps the utterances that a check lets pass.
@@ -94,11 +118,11 @@ def training_speech(
         TrainingError: the speech is that of the examination, or both sets share an utterance.
         AudioError: an utterance is too short or too long.
     """
-    read = _read(corpus, skip_bad)
+    read = read_training_corpus(corpus, skip_bad)
     if dev is None:
         train, held = split(read, hold_out, seed)
     else:
-        other = _read(dev, skip_bad)
+        other = read_training_corpus(dev, skip_bad)
         shared = {u.id for u in read} & {u.id for u in other}
         if shared:
             raise TrainingError(
@@ -119,11 +143,25 @@ def run_training(
     report: Report | None,
 ) -> TrainingOutcome:
     """`train`, and what it gave."""
-    figures = train(made, speech.train, speech.held, settings, output, resume=resume, report=report)
-    return TrainingOutcome(output, made.name, figures, len(speech.train), len(speech.held), tuple(speech.left_out))
+    found = train(
+        made, speech.train, speech.held, settings, output, resume=resume, report=report, also={"subset": speech.subset}
+    )
+    return TrainingOutcome(
+        output, made.name, found.held_out, len(speech.train), len(speech.held), tuple(speech.left_out), found.step
+    )
 
 
-def _read(corpus: Corpus | str | Path, skip_bad: bool) -> Corpus:
+def read_training_corpus(corpus: Corpus | str | Path, skip_bad: bool) -> Corpus:
+    """Reads speech to train or tune on.
+
+    Args:
+        corpus: a corpus, a path, or "embedded:train".
+        skip_bad: leave out what cannot be read.
+
+    Raises:
+        TrainingError: it is the speech of an examination, or holds one.
+        SpeechError: it cannot be read.
+    """
     place = corpus.root if isinstance(corpus, Corpus) else Path(corpus)
     named = (corpus.name if isinstance(corpus, Corpus) else str(corpus)) == EXAMINATION
     if named or (place is not None and place.resolve().is_relative_to(SPEECH[EXAMINATION].resolve())):

@@ -84,8 +84,8 @@ def criticality(
         label is "ambient", "intermediate" or "critical". `criticality-normalised`: D over that ceiling, where a reset
         of all layers makes things worse. `criticality-spread`, of re-randomise: the standard deviation of D over the
         draws, and its least and greatest value. The notes hold thresholds, D relative to the metric before, units that
-        were not changed or skipped, utterances that counted as those under a reset of all layers, and modes that were left out
-        because values are not finite even then.
+        were not changed or skipped, utterances that counted as those under a reset of all layers, and modes that were
+        left out because values are not finite even then.
 
     Raises:
         EvaluationError: there is no such mode, no initial checkpoint for it, or it acts on no unit; see also

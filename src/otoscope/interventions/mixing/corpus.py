@@ -13,6 +13,7 @@ from otoscope.speech.corpus import Corpus
 from otoscope.speech.utterance import Utterance
 from otoscope.statistics import groups, uniform
 from otoscope.statistics.grouped_mean import GroupedMean
+from otoscope.surgery.units import Parts
 
 TARGETS = ("distance", "diagonality", "own-share", "distance-less-attention")
 _WORDS = "-words"
@@ -78,8 +79,9 @@ def context_mixing(
     targets = (*TARGETS, *(("mixing-ratio",) if method == "norm" else ()))
     targets = tuple(t for t in targets if method != beside or t != "distance-less-attention")
     group_of = groups((u.id for u in chosen), seed)
-    means = GroupedMean(max(group_of.values()) + 1, (model.anatomy.n_layers, len(targets)))
-    outside = np.zeros(model.anatomy.n_layers)
+    layers = list(Parts(model.encoder, model.family).attentions())
+    means = GroupedMean(max(group_of.values()) + 1, (len(layers), len(targets)))
+    outside = np.zeros(len(layers))
     for utterance in chosen:
         found = mix(
             model, utterance, tuple(dict.fromkeys((method, beside))), spans=spans, through=through, pool=pool,
@@ -92,10 +94,10 @@ def context_mixing(
     rows = [
         Row(
             measure, stream=f"layer.{layer}", layer=layer, target=target,
-            other=beside if target == "distance-less-attention" else None, value=float(value[layer - 1, k]),
-            low=_number(low[layer - 1, k]), high=_number(high[layer - 1, k]), n=means.n,
+            other=beside if target == "distance-less-attention" else None, value=float(value[place, k]),
+            low=_number(low[place, k]), high=_number(high[place, k]), n=means.n,
         )
-        for layer in range(1, model.anatomy.n_layers + 1)
+        for place, layer in enumerate(layers)
         for k, target in enumerate(targets)
     ]  # fmt: skip
     notes = {
@@ -107,7 +109,7 @@ def context_mixing(
         notes["through"] = through or "as far as each layer goes: its norm (post-LN), else its residual"
     if outside.any():
         notes["share_of_padding"] = {
-            f"layer.{k}": round(float(share), 6) for k, share in enumerate(outside / means.n, 1)
+            f"layer.{layer}": round(float(share), 6) for layer, share in zip(layers, outside / means.n, strict=True)
         }
     return Result(rows, notes=notes)
 

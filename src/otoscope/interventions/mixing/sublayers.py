@@ -12,6 +12,7 @@ from torch import nn
 
 from otoscope.errors import CaptureError, MeasureError
 from otoscope.models import tap
+from otoscope.models.absent import attention_of
 from otoscope.models.edits import head_edits
 from otoscope.models.families import submodule
 from otoscope.models.model import SpeechModel
@@ -106,7 +107,7 @@ class _Call:
 def attention_sublayers(
     model: SpeechModel, utterance: Utterance, *, max_frames: int = MAX_FRAMES
 ) -> Iterator[Sublayer]:
-    """Takes the attention of every layer apart, one layer at a time; the utterance passes through the model by itself.
+    """Takes attention apart, one layer that has it at a time; the utterance passes through the model by itself.
 
     The encoder is run once to see what enters each layer, and each layer once more when its turn comes. At most the
     maps of one layer (heads x T x T float32) and what enters every layer stand in memory.
@@ -135,9 +136,11 @@ def attention_sublayers(
     own = SpeechModel(model.source, model.family, model.frontend, model.name)
     layers = list(submodule(own.encoder, own.family.layers).children())  # type: ignore[union-attr]
     calls = _calls(own, layers, samples)
-    has_last = own.family.has_norm_last(own.config)
+    has_last, last = own.family.has_norm_last(own.config), own.anatomy.layers[-1]
     for number, (layer, call) in enumerate(zip(layers, calls, strict=True), start=1):
-        final = submodule(own.encoder, own.family.norm_last or "") if has_last and number == len(layers) else None
+        if attention_of(layer, own.family) is None:
+            continue
+        final = submodule(own.encoder, own.family.norm_last or "") if has_last and number == last else None
         yield _taken_apart(own, layer, number, call, frames, final)
 
 

@@ -110,15 +110,15 @@ class BlockInfluence(Measure):
     @property
     def streams(self) -> tuple[str, ...]:
         """What enters layer 1 and what comes out of every layer."""
-        return ("input", *(f"layer.{k}" for k in range(1, self.layers + 1)))
+        return ("input", *(f"layer.{k}" for k in self.layers))
 
     def prepare(self, anatomy: Anatomy, corpus: Corpus, seed: int) -> None:
         """See `Measure`."""
-        self.layers = anatomy.n_layers
+        self.layers = anatomy.layers
         self.group_of = groups((utterance.id for utterance in corpus), seed)
         # A run of n layers and the first of them; of a model's layers at least one is left.
-        longest = max(1, self.layers - 1)
-        self.runs = [(n, first) for n in range(1, longest + 1) for first in range(1, self.layers - n + 2)]
+        count = len(self.layers)
+        self.runs = [(n, first) for n in range(1, max(1, count - 1) + 1) for first in self.layers[: count - n + 1]]
         count = max(self.group_of.values()) + 1
         self.turned = np.zeros((count, 2, len(self.runs)))  # sums over frames of 1 - cos and of angles
         self.frames = np.zeros((count, len(self.runs)))

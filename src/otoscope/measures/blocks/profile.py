@@ -84,6 +84,7 @@ class RelativeProfile(Measure):
     def prepare(self, anatomy: Anatomy, corpus: Corpus, seed: int) -> None:
         """See `Measure`."""
         self.group_of = groups((utterance.id for utterance in corpus), seed)
+        self.there = [layer for layer, heads in enumerate(anatomy.heads) if heads]
         count = max(self.group_of.values()) + 1
         self.mean = GroupedMean(count, (anatomy.n_layers, 2 * REACH + 3))
         self.uniform = GroupedMean(count, (2 * REACH + 3,))
@@ -120,7 +121,7 @@ class RelativeProfile(Measure):
                 self.name, stream=f"layer.{layer + 1}", layer=layer + 1, target=target, value=number(value[layer, k]),
                 low=number(low[layer, k]), high=number(high[layer, k]), floor=number(floor[k]), n=self.mean.n,
             )
-            for layer in range(value.shape[0])
+            for layer in self.there
             for k, target in enumerate(targets)
         ]  # fmt: skip
         return Result(

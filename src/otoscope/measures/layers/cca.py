@@ -11,7 +11,7 @@ from jaxtyping import Float
 from otoscope.errors import MeasureError
 from otoscope.measures.layers.folding import Folding, fold_by_label, fold_rows
 from otoscope.measures.layers.frames import INPUT, MEL, OTHER, FrameSource
-from otoscope.measures.layers.held_out import STATISTICS, FoldScores, Views, fold_scores, grid_scores
+from otoscope.measures.layers.held_out import PREFIXES, STATISTICS, FoldScores, Views, fold_scores, grid_scores
 from otoscope.measures.layers.labels import SPEAKER, choose_labels
 from otoscope.measures.layers.ridge import RIDGES
 from otoscope.measures.layers.segments import SegmentSource
@@ -25,9 +25,6 @@ from otoscope.statistics import Scatter, corrected_t
 MOST_WORDS = 500
 _FRAMES = {"mel": MEL, "intra": INPUT, "inter": OTHER}
 _TIERS = {"phone": "phone", "word": "word", "speaker": SPEAKER}
-PREFIXES = {"pwcca": "cca", "mean": "mean-cca", "svcca": "svcca", "pasad": "pasad-cca", "r2": "r2"}
-"""What measures are called by statistic, before the target."""
-
 PLAIN_TARGETS = frozenset((*_FRAMES, *_TIERS))
 """Targets that need no table."""
 

@@ -207,11 +207,12 @@ def matched_stream(stream: str, anatomy: Anatomy, other: Anatomy) -> str:
     """The stream of the same relative depth in another model.
 
     Layers go by l / L, rounded to the nearest (a half up); the input to the input, the final norm to the final norm or,
-    where there is none, the last layer.
+    where there is none, the last layer. What a layer that was taken out gives is what the one before it gives.
     """
     if stream == INPUT or (stream == "final_norm" and stream in other.streams):
         return stream
-    if stream == "final_norm":
-        return f"layer.{other.n_layers}"
-    depth = int(stream.removeprefix("layer.")) / anatomy.n_layers
-    return f"layer.{max(1, int(depth * other.n_layers + 0.5))}"
+    layer = other.n_layers
+    if stream != "final_norm":
+        layer = max(1, int(int(stream.removeprefix("layer.")) / anatomy.n_layers * other.n_layers + 0.5))
+    left = [number for number in other.layers if number <= layer]
+    return f"layer.{left[-1]}" if left else INPUT

@@ -19,6 +19,9 @@ STATISTICS = ("pwcca", "mean", "svcca", "pasad", "r2")
 the released code of Pasad et al. (2021) with all its quirks; and the share of the target's variance that ridge regression
 from the stream explains."""
 
+PREFIXES = {"pwcca": "cca", "mean": "mean-cca", "svcca": "svcca", "pasad": "pasad-cca", "r2": "r2"}
+"""What measures are called by statistic, before the target."""
+
 EPSILONS = (1e-11, 1e-10, 1e-9)
 """What the released code chooses from for each view."""
 

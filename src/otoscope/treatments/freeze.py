@@ -1,0 +1,42 @@
+"""Treatment: units are not trained."""
+
+from dataclasses import dataclass
+
+from otoscope.models.edits import ADAPTER
+from otoscope.surgery.units import Parts
+from otoscope.treatments.sizes import Sizes
+from otoscope.treatments.treatment import Training, Treatment, registered
+
+
+@registered
+@dataclass(frozen=True)
+class Freeze(Treatment):
+    """Keeps units from being trained; what the model gives stays as it is.
+
+    Low-rank adapters of these units, which are there to be trained, are trained all the same.
+
+    Attributes:
+        units: what is frozen: layers, branches, or anything else; "*" is the whole encoder.
+        but: what of it is trained after all; "" is nothing.
+    """
+
+    kind = "freeze"
+    but: str = ""
+
+    def check(self, sizes: Sizes) -> None:
+        """See `Treatment`."""
+        for pattern in (self.units, self.but):
+            if pattern:
+                sizes.find(pattern)
+
+    def training(self, parts: Parts) -> Training:
+        """See `Treatment`."""
+        kept = set(parameters(parts, self.but)) if self.but else set()
+        named = parameters(parts, self.units)
+        return Training(frozenset(name for name in named if name not in kept and ADAPTER not in name))
+
+
+def parameters(parts: Parts, pattern: str) -> list[str]:
+    """Parameters of the units of an encoder that a pattern names, by path."""
+    named = {name for unit in parts.find(pattern) for name in parts.tensors(unit)}
+    return [name for name, _ in parts.encoder.named_parameters() if name in named]
