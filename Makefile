@@ -9,7 +9,7 @@ export XDG_CACHE_HOME := $(CURDIR)/.cache
 export HF_HUB_DISABLE_TELEMETRY := 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-all check benchmarks embedded mockingjay conformers clean help
+.PHONY: demo test test-all check benchmarks embedded mockingjay conformers treated clean help
 
 help:                ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(STAMP)       ## diagnose the embedded model on the embedded speech; writes report.html
+demo: $(STAMP)       ## diagnose, treat and verify the embedded model; writes report.html
 	$(BIN)/otoscope demo -o report.html
 
 test: $(STAMP)       ## the fast tests, on two cores
@@ -49,6 +49,9 @@ mockingjay: $(STAMP) ## pre-train small Mockingjays, and write docs/mockingjay.m
 
 conformers: $(STAMP) ## train small Conformers with three norms, and write docs/conformers.md
 	$(BIN)/python -m recipes.conformers
+
+treated: $(STAMP)    ## diagnose, treat and fine-tune the embedded WavLM, and write docs/treated.md
+	$(BIN)/python -m recipes.treated
 
 clean:               ## remove the environment and the caches
 	rm -rf $(VENV) .cache report.html

@@ -6,6 +6,7 @@ import pytest
 
 import otoscope as oto
 from otoscope.workflow import demo
+from otoscope.workflow.verifying import verify
 from tests.workflow.program import otoscope
 
 PINNED = {
@@ -28,32 +29,46 @@ BESIDE = ("cka", *{measure for measure, *_ in (*PINNED, *OTHERS)} - set(demo.MEA
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory):
-    """The demo with more measures than it takes: its folder, what it printed, and the diagnosis that it showed."""
+    """The demo with more measures than it takes and a short repair: its folder, what it printed, and what it found."""
     folder, found = tmp_path_factory.mktemp("demo"), []
 
-    def keep(run, *given):
-        found.append(run(*given))
+    def keep(run, *given, **named):
+        # A wide margin, so that there is something to treat and to verify.
+        found.append(run(*given, **named | {"repair": demo.Repair(seconds=6, margin=1e3, steps=2, repeats=6)}))
         return found[-1]
+
+    def on_little(before, after, exam, **named):
+        return verify(before, after, exam.subset(lambda one: one.id.endswith("-0001")), **named)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "MEASURES", (*demo.MEASURES, *BESIDE))
         patch.setattr(demo, "run_demo", partial(keep, demo.run_demo))
-        done = otoscope("demo", "-o", folder / "report.html")
-    return folder, done, found[0][0]
+        patch.setattr(demo, "verify", on_little)
+        done = otoscope("demo", "-o", folder / "report.html", "--keep", folder / "smaller")
+    return folder, done, found[0]
 
 
 @pytest.fixture(scope="module")
 def diagnosis(shown):
-    return shown[2]
+    return shown[2].diagnosis
 
 
 def test_the_demo(shown):
-    folder, done, _ = shown
+    folder, done, found = shown
     assert done.returncode == 0, done.stderr
     assert "Phones are best read at layer" in done.stdout
     assert "the most diagonal" in done.stdout
-    assert (folder / "report.html").stat().st_size > 1_000_000
-    assert [path.name for path in folder.iterdir()] == ["report.html"]
+    assert "Plan for size: embedded" in done.stdout
+    assert "remove-blocks" in done.stdout
+    assert "(95% over 9 speakers)" in done.stdout
+    page = (folder / "report.html").read_text()
+    assert len(page) > 1_000_000
+    assert "remove-blocks" in page
+    assert sorted(path.name for path in folder.iterdir()) == ["report.html", "smaller"]
+    assert list(found.seconds) == ["diagnose", "evidence", "prescribe", "finetune", "verify"]
+    smaller = oto.load(folder / "smaller")
+    assert smaller.parameters == oto.load("embedded").parameters + found.plan.cost["parameters"]
+    assert found.outcome.provenance["after"][0]["fingerprint"] == smaller.fingerprint()
 
 
 def test_layers(diagnosis):

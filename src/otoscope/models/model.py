@@ -264,12 +264,9 @@ class SpeechModel:
 
     def fingerprint(self) -> str:
         """SHA-256 over the encoder's weights, its sizes, edits and how its input is prepared, as hexadecimal digits."""
-        sizes = [
-            self.anatomy.family,
-            self.anatomy.heads,
-            self.anatomy.grid.hop,
-            sorted(self.frontend.description.items()),
-        ]
+        # Whence a setting was read changes nothing: a stored copy of a model states what the original left to defaults.
+        prepared = sorted((k, v) for k, v in self.frontend.description.items() if not k.endswith("_from"))
+        sizes = [self.anatomy.family, self.anatomy.heads, self.anatomy.grid.hop, prepared]
         edits = described(self._encoder, _unwrapped)
         digest = hashlib.sha256(repr([*sizes, *([edits] if edits else [])]).encode())
         state = {_unwrapped(name): value for name, value in self._encoder.state_dict().items()}
