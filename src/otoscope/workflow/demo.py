@@ -146,4 +146,4 @@ def _treated(
     ctc = CtcSettings(mask=0.02)
     finetune(treat(model, plan), train, folder, settings=settings, ctc=ctc, teacher=model)
     stage("verify", f"5  Verifying on {exam.seconds / 60:.1f} minutes that neither plan nor training has met")
-    return verify(model, load(folder), exam, seed=seed, repeats=given.repeats)
+    return verify(model, load(folder, name=f"{model.name}, treated"), exam, seed=seed, repeats=given.repeats)
