@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=6.0, help="of speech for training")
     parser.add_argument("--margin", type=float, default=4.0, help="of the plan, in tolerances")
     parser.add_argument("--steps", type=int, default=1600, help="of fine-tuning")
-    parser.add_argument("--only", help="make the variant of this name alone, and write no page")
+    parser.add_argument("--only", help="make the variant of this name alone; the page tells which were not run")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     arguments = parser.parse_args()
     if arguments.dry_run:
@@ -38,9 +38,9 @@ def main() -> None:
     for variant in [one for one in VARIANTS if arguments.only in (None, one.name)]:
         made(arguments.work, variant, plan, arguments.steps)
         print(f"{variant.name}\n{verified(arguments.work, variant)}", flush=True)
-    if arguments.only is None:
-        tell(arguments.page, plan, {one: verified(arguments.work, one) for one in VARIANTS})
-        print(f"Written to {arguments.page}")
+    there = [one for one in VARIANTS if (arguments.work / f"{one.name}.json").exists()]
+    tell(arguments.page, plan, {one: verified(arguments.work, one) for one in there})
+    print(f"Written to {arguments.page}")
 
 
 if __name__ == "__main__":

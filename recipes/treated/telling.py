@@ -7,7 +7,7 @@ from otoscope.evaluation.outcome import Outcome
 from otoscope.plans.plan import Plan
 from otoscope.plans.showing import shown
 from otoscope.training.folders import replace_text
-from recipes.treated.stages import Variant
+from recipes.treated.stages import VARIANTS, Variant
 
 START, END = "<!-- measured: written by recipes/treated -->", "<!-- end of what was measured -->"
 MARGIN = 0.01  # WER, absolute: what the upper end of the interval is to stay below
@@ -39,6 +39,9 @@ def tables(plan: Plan, outcomes: Mapping[Variant, Outcome]) -> str:
     first = next(iter(outcomes.values())).first.difference
     lines += ["", f"{first.utterances} utterances of {first.blocks} voices; intervals at 95 %, over {first.by}s.", ""]
     lines += [f"- **{variant.words}**: {judged(outcome)}" for variant, outcome in outcomes.items() if variant.treated]
+    absent = [variant.words for variant in VARIANTS if variant not in outcomes]
+    if absent:
+        lines += ["", f"Not run: {'; '.join(absent)}."]
     return "\n".join([*lines, ""])
 
 
