@@ -1,8 +1,10 @@
 """Diagnosis, plan, treatment, fine-tuning with a teacher, verification; and the controls."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -112,5 +114,5 @@ def verified(work: Path, variant: Variant) -> Outcome:
     return Outcome.load(place)
 
 
-def _print(row: dict) -> None:
+def _print(row: Mapping[str, Any]) -> None:
     print(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}), flush=True)

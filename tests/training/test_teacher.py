@@ -58,6 +58,16 @@ def test_a_copy_of_the_teacher_is_at_no_distance_from_it(name):
     assert found["loss"].item() == pytest.approx(found["ctc"].item(), abs=1e-5)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_no_layer_is_dropped_where_layers_are_followed(name):
+    teacher, student = recogniser(name), recogniser(name, seed=1)
+    for owner in (student.model.encoder, student.model.encoder.config):
+        if hasattr(owner, "layerdrop"):
+            owner.layerdrop = 0.999
+    made = Ctc(student, PLAIN, teacher=Teacher(teacher, student)).train()
+    assert torch.isfinite(made(**batch_of(made))["teacher_layers"])
+
+
 def test_the_distances_are_those_of_their_formulas_over_valid_frames():
     teacher = recogniser()
     student = without(teacher, 2)

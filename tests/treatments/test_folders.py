@@ -101,6 +101,25 @@ def test_the_tokenizer_is_carried_along(tmp_path, model, made):
     assert told[0] == told[1]
 
 
+@pytest.mark.parametrize(
+    "treatments",
+    [
+        [LimitSpan("layer.3.head.0-1", 2), PruneHeads("layer.3.head.1")],
+        [PruneHeads("layer.2.head.0"), RemoveBlocks("layer.2")],
+    ],
+)
+def test_what_is_done_again_after_its_unit_was_taken_out_is_read_and_taken_back(tmp_path, model, treatments):
+    once = treated(model, treatments)
+    twice = treated(once, treatments[:1])
+    assert record_of(twice.source).treatments == tuple(reversed(treatments))
+    save_treated(twice, tmp_path / "model")
+    found = load(tmp_path / "model")
+    for one in (twice, found, undone(found, model, [])):
+        assert same_bits(run(one, CORPUS).streams, run(once, CORPUS).streams)
+    left = undone(found, model, treatments[1:])
+    assert record_of(left.source).treatments == tuple(treatments[:1])
+
+
 def test_what_is_not_stored(tmp_path, model, made):
     with pytest.raises(TreatmentError, match="was not treated"):
         save_treated(model, tmp_path / "model")
@@ -121,6 +140,8 @@ def _cut_off(path):
         (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
         (lambda folder: next(folder.glob("*.safetensors")).unlink(), r"lacks its \w+\.safetensors"),
         (lambda folder: _cut_off(next(folder.glob("*.safetensors"))), "SHA-256 differs"),
+        (lambda folder: (folder / "preprocessor_config.json").unlink(), "lacks its preprocessor_config.json"),
+        (lambda folder: _edit(folder, "preprocessor_config.json", "do_normalize", False), "SHA-256 differs"),
         (lambda folder: _cut_off(folder / "treatment.json"), "cannot be read"),
         (lambda folder: _edit(folder, "config.json", "num_attention_heads", 2), "SHA-256 differs"),
         (lambda folder: _edit(folder, "treatment.json", "format", 9), "has the format 9"),

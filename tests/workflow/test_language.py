@@ -5,7 +5,7 @@ import json
 import pytest
 
 from otoscope.cli import language  # noqa: F401 - registers the command
-from otoscope.errors import EvaluationError, TranscriptError, VocabularyError
+from otoscope.errors import EvaluationError, TrainingError, TranscriptError, VocabularyError
 from otoscope.evaluation import BeamSearch, CTCLoss, DecoderSettings
 from otoscope.evaluation.language import kneser_ney, perplexity_of, read_arpa
 from otoscope.speech import write_corpus
@@ -91,6 +91,17 @@ def test_what_does_not_go_together_is_refused():
         evaluate(recogniser, speech(), "wer", decoder=DecoderSettings("beam", kneser_ney([["нет"]], 2)))
     with pytest.raises(EvaluationError, match="Nothing is decoded for contrastive-loss"):
         evaluate(recogniser, speech(), "contrastive-loss", decoder="beam")
+
+
+def test_nothing_is_learnt_from_speech_for_examination(tmp_path):
+    recogniser, lm = small_recogniser(), kneser_ney([["a", "cat"], ["the", "cats"], ["it's"]], 2)
+    some = read_corpus("embedded")
+    for exam in ("embedded", some.subset([some.utterances[0].id])):
+        with pytest.raises(TrainingError, match="is for examination"):
+            estimate_language_model(exam, tmp_path / "lm.arpa")
+        with pytest.raises(TrainingError, match="is for examination"):
+            evaluate(recogniser, speech(), "wer", decoder=DecoderSettings("beam", lm), tune=exam)
+    assert not list(tmp_path.iterdir())
 
 
 def test_weights_chosen_on_other_speech_are_in_the_result():

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from transformers import HubertModel
 
@@ -11,6 +12,7 @@ from otoscope.models.recogniser import load_recogniser
 from otoscope.plans import search as plans_search
 from otoscope.plans.plan import Line, Plan
 from otoscope.plans.search import ORIGINAL, Search, candidates
+from otoscope.speech.corpus import Corpus
 from otoscope.training.architectures import make_config, seeded
 from otoscope.treatments.bypass import Bypass
 from otoscope.treatments.prune_heads import PruneHeads
@@ -124,6 +126,12 @@ def test_time_may_be_the_cost(model, tmp_path):
     assert found.cost == "time"
     assert all(trial.time > 0 for trial in found.trials)
     assert found.cost_of(found.last["layer"]) == found.last["layer"].time
+
+
+def test_what_is_timed_is_of_all_lengths(model, tmp_path):
+    speech = Corpus.from_arrays([np.zeros(800 * k, np.float32) for k in range(1, 12)], name="lengths")
+    runner = searching._Runner(model, speech, speech, tmp_path, "time", None, settings(), False, None)
+    assert [len(one) // 800 for one in runner._timed] == [1, 3, 5, 7, 9, 11]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from otoscope.surgery.edit import RECORD, Edit
 from otoscope.surgery.units import Parts
 
 
-def edited(module: nn.Module, edits: Sequence[Edit], *, share: bool = False) -> nn.Module:
+def edited(module: nn.Module, edits: Sequence[Edit], *, share: bool = False, applied: Sequence[Edit] = ()) -> nn.Module:
     """An edited copy of a transformers model, which runs, trains, copies and pickles as the original does.
 
     Args:
@@ -27,16 +27,12 @@ def edited(module: nn.Module, edits: Sequence[Edit], *, share: bool = False) -> 
         edits: what is changed, in order.
         share: the copy shares all weights that no edit sets with the original, so that it costs no memory; training it
             would train the original too. Running statistics of batch norms are the copy's own.
+        applied: edits that went through once, in whatever order: they may name what others among them take out.
 
     Raises:
         SurgeryError: an edit names what is not there, or does not fit; there is no copy then.
         UnknownFamilyError: otoscope does not know the model.
     """
-    return _edited(module, edits, share, ())
-
-
-def _edited(module: nn.Module, edits: Sequence[Edit], share: bool, applied: Sequence[Edit]) -> nn.Module:
-    """See `edited`; edits in `applied` went through once, and may name heads that were cut since."""
     family = _family(module)
     made = _sharing(module) if share else copy.deepcopy(module)
     if not edits:
@@ -130,7 +126,7 @@ def undo(model: SpeechModel, original: SpeechModel, edits: Sequence[Edit] | None
             f"{model.name} has not been through {strange[0]}", f"Its edits are {', '.join(map(str, done))}."
         )
     left = [] if edits is None else [edit for edit in done if edit not in edits]
-    made = _edited(original.source, left, False, left)
+    made = edited(original.source, left, applied=left)
     return SpeechModel(made, original.family, original.frontend, model.name if left else original.name)
 
 

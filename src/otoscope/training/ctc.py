@@ -23,6 +23,7 @@ from otoscope.models.model import SpeechModel
 from otoscope.models.recogniser import Recogniser
 from otoscope.speech.corpus import Corpus
 from otoscope.speech.utterance import Utterance
+from otoscope.surgery.units import Parts
 from otoscope.training.architectures import seeded
 from otoscope.training.augmentation import Augmentation
 from otoscope.training.objective import Objective
@@ -130,7 +131,6 @@ class Ctc(Objective):
         self.settings, self.augmentation = settings or CtcSettings(), augmentation or Augmentation()
         self.grid, self.phones = speech.anatomy.grid, {label: k for k, label in enumerate(phones)}
         self.phone_head: nn.Module | None = None
-        config: Any = model.config
         layer = self.settings.phone_layer
         if layer is not None:
             if f"layer.{layer}" not in speech.anatomy.streams:
@@ -144,11 +144,11 @@ class Ctc(Objective):
                     "Add alignments, or leave the phone loss out.",
                 )
             width = speech.anatomy.widths["input"]
-            config.layerdrop = 0.0  # a dropped layer gives nothing to read phones from
             self.phone_head = seeded(seed + 1, lambda: nn.Linear(width, len(phones)))
-        if teacher is not None and teacher.shared:
-            config.layerdrop = 0.0  # a dropped layer gives nothing to compare
         self._family = speech.family
+        if layer is not None or (teacher is not None and teacher.shared):
+            # A dropped layer gives neither anything to read phones from nor anything to compare.
+            Parts(self.encoder, self._family).keep_every_layer()
         self._held: list[nn.Parameter] | None = None
         self.judged_from = self.settings.open_at  # a head on what it cannot change may stand still until then
         self._set_masks(speech)

@@ -63,13 +63,16 @@ def treated(model: SpeechModel, treatments: Sequence[Treatment], name: str | Non
     return SpeechModel(made, model.family, model.frontend, called)
 
 
-def treated_module(module: nn.Module, treatments: Sequence[Treatment], name: str) -> nn.Module:
+def treated_module(
+    module: nn.Module, treatments: Sequence[Treatment], name: str, *, applied: bool = False
+) -> nn.Module:
     """A treated copy of a transformers model, which runs, trains, copies and pickles as the original does.
 
     Args:
         module: left as it is.
         treatments: in order.
         name: of the original, for the record.
+        applied: the treatments went through together once, in whatever order: they may name what others take out.
 
     Raises:
         SurgeryError: a treatment names what the model does not have.
@@ -78,8 +81,9 @@ def treated_module(module: nn.Module, treatments: Sequence[Treatment], name: str
     family = _family(module)
     before = record_of(module)
     done = () if before is None else before.treatments
-    fit(treatments, Sizes.of_parts(Parts(family.encoder(module), family)), done)
-    made = edited(module, [edit for treatment in treatments for edit in treatment.edits()])
+    fit(treatments, Sizes.of_parts(Parts(family.encoder(module), family)), treatments if applied else done)
+    edits = [edit for treatment in treatments for edit in treatment.edits()]
+    made = edited(module, edits, applied=edits if applied else ())
     if treatments:
         # What a treatment sets it sets whatever went before, so that only its last turn counts.
         kept = [*(one for one in done if one not in treatments), *dict.fromkeys(treatments)]
@@ -143,7 +147,8 @@ def undone(model: SpeechModel, original: SpeechModel, treatments: Sequence[Treat
             f"It has been through: {'; '.join(map(str, record.treatments))}.",
         )
     left = [] if treatments is None else [one for one in record.treatments if one not in treatments]
-    return treated(original, left, model.name if left else original.name)
+    made = treated_module(original.source, left, original.name, applied=True)
+    return SpeechModel(made, original.family, original.frontend, model.name if left else original.name)
 
 
 def record_of(module: nn.Module) -> TreatmentRecord | None:

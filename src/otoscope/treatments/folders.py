@@ -73,10 +73,10 @@ def save_treated(
     stored = record
 
     def write(place: Path) -> None:
-        _write(source, stored, place)
-        carry_tokenizer(str(getattr(source.config, "_name_or_path", "")), place)
         if frontend is not None:
             write_frontend(frontend, place)
+        _write(source, stored, place)
+        carry_tokenizer(str(getattr(source.config, "_name_or_path", "")), place)
         for name, write_file in (extra or {}).items():
             write_file(place / name)
 
@@ -91,6 +91,8 @@ def has_record(module: nn.Module) -> bool:
 def _write(source: nn.Module, record: TreatmentRecord, place: Path) -> None:
     family = family_of(source.config.model_type)  # type: ignore[union-attr, arg-type]
     encoder = family.encoder(source)
+    # Without its preprocessor a model would be given other input than it was trained on, and nothing would show it.
+    beside = sorted(path.name for path in place.iterdir())
     layers = Parts(encoder, family).layers
     gone = removed_units(layers, family)
     stock = all(not edit.structural or isinstance(edit, Remove) for edit in record.edits)
@@ -114,7 +116,7 @@ def _write(source: nn.Module, record: TreatmentRecord, place: Path) -> None:
         "layers": left if stock else list(range(1, len(layers) + 1)),
         "heads": [list(kept) for kept in kept_heads(layers, family, total)],
         "treatments": [treatment.to_dict() for treatment in record.treatments],
-        "sha256": {name: digest_of(place / name) for name in (weights, "config.json")},
+        "sha256": {name: digest_of(place / name) for name in (weights, "config.json", *beside)},
     }
     (place / NOTE).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
 
@@ -192,7 +194,8 @@ def _read_weights(folder: Path, build: Any, config: Any, record: TreatmentRecord
         module = build(config)
         module.tie_weights()
         if not stock:
-            module = edited(module, [edit for edit in record.edits if edit.structural], share=True)
+            edits = [edit for edit in record.edits if edit.structural]
+            module = edited(module, edits, share=True, applied=edits)
     state = load_file(folder / (STOCK if stock else OWN))
     there, aliases = module.state_dict(), _aliases(module)
     strange = sorted((set(there) - aliases) ^ set(state))

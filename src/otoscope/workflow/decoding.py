@@ -17,7 +17,6 @@ from otoscope.evaluation.references import references_of, split_usable
 from otoscope.evaluation.tuning import Tuning, tune
 from otoscope.models.recogniser import Recogniser
 from otoscope.speech.corpus import Corpus
-from otoscope.workflow.corpora import read_corpus
 
 
 @dataclass(frozen=True)
@@ -105,6 +104,7 @@ def decoding_of(
     Raises:
         EvaluationError: there is no such decoder, its language model cannot be read, or weights are to be chosen without
             one or on the corpus itself.
+        TrainingError: they are to be chosen on speech of an examination.
         SpeechError: the development speech cannot be read or used.
         VocabularyError: the language model is of another vocabulary.
     """
@@ -115,8 +115,11 @@ def decoding_of(
             raise EvaluationError(
                 "Weights are to be chosen, and there is no language model to weigh", "Name one (lm=, --lm)."
             )
+        # Not at the top, since it takes seconds that other commands save.
+        from otoscope.workflow.training_speech import read_training_corpus
+
         lm = read_language_model(settings.lm)
-        speech = dev if isinstance(dev, Corpus) else read_corpus(dev, skip_bad=skip_bad)
+        speech = read_training_corpus(dev, skip_bad)
         if skip_bad:
             speech, _ = split_usable(recogniser, speech)
         tuning = tune(

@@ -73,11 +73,15 @@ def estimate_language_model(
         skip_bad: leave out utterances that cannot be read.
 
     Raises:
+        TrainingError: the speech is that of an examination, or holds one.
         SpeechError: a corpus cannot be read, or has no transcripts.
         EvaluationError: the order is out of range, or the corpora share an utterance.
         ResultError: the file cannot be written.
     """
-    speech = corpus if isinstance(corpus, Corpus) else read_corpus(corpus, skip_bad=skip_bad)
+    # Not at the top, since it takes seconds that other commands save.
+    from otoscope.workflow.training_speech import read_training_corpus
+
+    speech = read_training_corpus(corpus, skip_bad)
     texts = transcripts_of(speech)
     other = dev if dev is None or isinstance(dev, Corpus) else read_corpus(dev, skip_bad=skip_bad)
     if other is not None:

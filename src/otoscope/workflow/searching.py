@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from otoscope.diagnosis.provenance import versions
 from otoscope.diagnosis.result import Diagnosis
 from otoscope.errors import OtoscopeError, PlanError
@@ -230,8 +232,8 @@ class _Runner:
     def _timed(self) -> list[Any]:
         """A few utterances of all lengths."""
         ordered = sorted(self.dev, key=lambda one: (one.n_samples, one.id))
-        step = max(1, len(ordered) // _TIMED)
-        return [one.read() for one in ordered[::step][:_TIMED]]
+        places = np.unique(np.linspace(0, len(ordered) - 1, _TIMED).round().astype(int))
+        return [ordered[k].read() for k in places]
 
 
 def _kept_trial(path: Path) -> Trial | None:
