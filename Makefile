@@ -9,10 +9,10 @@ export XDG_CACHE_HOME := $(CURDIR)/.cache
 export HF_HUB_DISABLE_TELEMETRY := 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-all check benchmarks embedded mockingjay conformers treated clean help
+.PHONY: demo test test-all check benchmarks embedded mockingjay conformers treated attention-refinement layerwise-finetuning abnormal-blocks clean help
 
 help:                ## this list
-	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "otoscope needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12")'
@@ -52,6 +52,15 @@ conformers: $(STAMP) ## train small Conformers with three norms, and write docs/
 
 treated: $(STAMP)    ## diagnose, treat and fine-tune the embedded WavLM, and write docs/treated.md
 	$(BIN)/python -m recipes.treated
+
+attention-refinement: $(STAMP) ## prune heads and limit spans of the embedded WavLM, and write docs/attention_refinement.md
+	$(BIN)/python -m recipes.attention_refinement
+
+layerwise-finetuning: $(STAMP) ## re-initialise top layers before fine-tuning, and write docs/layerwise_finetuning.md
+	$(BIN)/python -m recipes.layerwise_finetuning
+
+abnormal-blocks: $(STAMP) ## pre-train a wav2vec 2.0 without its abnormal blocks, and write docs/abnormal_blocks.md
+	$(BIN)/python -m recipes.abnormal_blocks
 
 clean:               ## remove the environment and the caches
 	rm -rf $(VENV) .cache report.html
