@@ -34,6 +34,11 @@ class Frontend(ABC):
     description: Mapping[str, Any]
     usual_seconds: float = 10.0
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The description without where its values were read from, which changes no number."""
+        return {name: value for name, value in self.description.items() if not name.endswith("_from")}
+
     @abstractmethod
     def inputs(self, samples: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
         """Keyword arguments of the encoder; `attention_mask` only where lengths differ or the encoder needs it."""

@@ -264,8 +264,8 @@ class SpeechModel:
 
     def fingerprint(self) -> str:
         """SHA-256 over the encoder's weights, its sizes, edits and how its input is prepared, as hexadecimal digits."""
-        # Whence a setting was read changes nothing: a stored copy of a model states what the original left to defaults.
-        prepared = sorted((k, v) for k, v in self.frontend.description.items() if not k.endswith("_from"))
+        # A stored copy of a model states what the original left to defaults: whence a setting was read is left out.
+        prepared = sorted(self.frontend.settings.items())
         sizes = [self.anatomy.family, self.anatomy.heads, self.anatomy.grid.hop, prepared]
         edits = described(self._encoder, _unwrapped)
         digest = hashlib.sha256(repr([*sizes, *([edits] if edits else [])]).encode())

@@ -71,9 +71,7 @@ class Teacher:
                 f"The teacher {teacher.name} spells with other tokens than {student.name}",
                 "Name a teacher with the same vocabulary, such as the model before its treatment.",
             )
-        inputs = [(dict(one.model.frontend.description), one.model.anatomy.grid) for one in (teacher, student)]
-        inputs[0][0].pop("do_normalize_from", None)
-        inputs[1][0].pop("do_normalize_from", None)
+        inputs = [(one.model.frontend.settings, one.model.anatomy.grid) for one in (teacher, student)]
         if inputs[0] != inputs[1] or teacher.frames(160_000) != student.frames(160_000):
             raise TrainingError(
                 f"The teacher {teacher.name} hears other input or gives other frames than {student.name}",
