@@ -25,10 +25,10 @@ from recipes.abnormal_blocks.choosing import Choice, choose
 from recipes.abnormal_blocks.stages import Budget, Job, diagnosed, finetuned, judged, pretrained
 from recipes.abnormal_blocks.telling import Found, Key, page_of
 from recipes.abnormal_blocks.variants import AVOIDING, COMPARISONS, FAMILY, LIMITED, ORIGINAL, VARIANTS, Design, Variant
-from recipes.trials.comparing import GREEDY, compared, decoders, finished, language_model
+from recipes.trials.comparing import GREEDY, compared, decoders, finished, language_model, rates_of
 from recipes.trials.runs import ROOT, Run, carry_out, check_runs, claim, facts_of, listed, run_arguments, settings_of
 from recipes.trials.speech import Speech, check_speech, seconds_to_train, speech_arguments, speech_of
-from recipes.trials.tables import put
+from recipes.trials.tables import days, put
 
 NAME = "abnormal_blocks"
 CHOICE = "choice.json"
@@ -198,6 +198,7 @@ def _carry_out(arguments: argparse.Namespace, options: Sequence[str]) -> None:
         choice, _avoided(design, variants, choice.blocks, arguments.seeds), changes, parameters,
         {row.layer or 0: row.label or "" for row in verdicts},
         shlex.join(["python", "-m", f"recipes.{NAME}", *options]), _told(arguments, speech),
+        days((work / "outcomes").glob("*--*.json")),
     )  # fmt: skip
     put(arguments.page, NAME, page_of(found))
     print(f"Written to {arguments.page}")
@@ -255,7 +256,7 @@ def _changes(arguments: argparse.Namespace, speech: Speech) -> tuple[dict[Key, C
             outcome = compared(olds, news, speech.exam, decoder, kept)
             if outcome is None:
                 continue
-            changes[before, after, name] = outcome.first
+            changes |= {(before, after, rate): one for rate, one in rates_of(outcome, name).items()}
             if name == GREEDY:
                 parameters |= {before: outcome.costs["before"].parameters, after: outcome.costs["after"].parameters}
     return changes, parameters

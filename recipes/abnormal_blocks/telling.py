@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from otoscope.evaluation.outcome import Change
 from recipes.abnormal_blocks.choosing import ABNORMAL, STAND_IN, Choice
 from recipes.abnormal_blocks.variants import AVOIDS, COMPARISONS, CUSTOM, LIMITED, ORIGINAL, VARIANTS, Variant
-from recipes.trials.comparing import BEAM, DECODERS, GREEDY
-from recipes.trials.tables import NOTHING, points, sizes, table, values
+from recipes.trials.comparing import BEAM, GREEDY, RATES
+from recipes.trials.tables import NOTHING, made, points, sizes, table, values
 
 SOURCE = "Chen and Asgari 2021"
 STATED = {GREEDY: -4.8, BEAM: -0.9}  # points of WER on test-clean, custom less original, 100 h
 
-Key = tuple[str, str, str]  # before, after, decoder
+Key = tuple[str, str, str]  # before, after, key of RATES
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,13 @@ class Found:
     Attributes:
         choice: which blocks are avoided.
         avoided: in words, by name of the variant: which blocks it avoids, and how.
-        changes: word error rates of one variant after another's, by both names and decoder; absent where a training
+        changes: error rates of one variant after another's, by both names and key of `RATES`; absent where a training
             failed.
         parameters: of a variant's encoder and head, by name.
         verdicts: by number of the block: what interventions on the fine-tuned original say of it.
         command: that made it.
         runs: a line on each kind of training, in words.
+        date: on which days models were held against each other.
     """
 
     choice: Choice
@@ -37,18 +38,19 @@ class Found:
     verdicts: Mapping[int, str]
     command: str
     runs: Sequence[str] = field(default_factory=tuple)
+    date: str = ""
 
 
 def page_of(found: Found) -> str:
     """All tables."""
     some = next(iter(found.changes.values()), None)
     parts = [
-        f"Made by `{found.command}`.",
+        made(found.command, found.date),
         "\n".join(f"- {line}" for line in found.runs),
         "### The blocks of the original",
         _chosen(found.choice),
         _blocks(found),
-        "### Word error rates",
+        "### Error rates",
         _rates(found),
         "Of several seeds the mean, and each in brackets." + ("" if some is None else f" {sizes(some)}"),
         "### What a change brings",
@@ -100,8 +102,8 @@ def _rates(found: Found) -> str:
     for variant in VARIANTS:
         cells = [variant.name, found.avoided.get(variant.name, NOTHING)]
         cells.append(f"{found.parameters[variant.name]:,}" if variant.name in found.parameters else NOTHING)
-        rows.append([*cells, *(values(*_of(found, variant, decoder)) for decoder in DECODERS)])
-    head = ["model", "before it is trained", "parameters", "WER, greedy", "WER, 4-gram"]
+        rows.append([*cells, *(values(*_of(found, variant, decoder)) for decoder in RATES)])
+    head = ["model", "before it is trained", "parameters", *RATES.values()]
     return table(head, rows)
 
 
@@ -120,15 +122,15 @@ def _comparisons(found: Found) -> str:
     rows = []
     for words, before, after in COMPARISONS:
         cells = [words, f"{before.name} -> {after.name}"]
-        for decoder in DECODERS:
+        for decoder in RATES:
             change = found.changes.get((before.name, after.name, decoder))
             cells.append(NOTHING if change is None else f"{points(change)}, {change.verdict}")
         rows.append(cells)
-    return table(["change", "models", "greedy, points", "4-gram, points"], rows)
+    return table(["change", "models", *RATES.values()], rows)
 
 
 def effects(found: Found, decoder: str) -> dict[str, float] | None:
-    """The 2 x 2 in points of WER: what each change brings, the mean with and without the other, and their interaction.
+    """The 2 x 2 in points: what each change brings, the mean with and without the other, and their interaction.
 
     avoiding    = ((avoiding - original) + (custom - limited)) / 2
     limiting    = ((limited - original) + (custom - avoiding)) / 2
@@ -151,12 +153,12 @@ def effects(found: Found, decoder: str) -> dict[str, float] | None:
 
 def _interaction(found: Found) -> str:
     lines = []
-    for decoder in DECODERS:
+    for decoder in RATES:
         told = effects(found, decoder)
         if told is not None:
             lines.append(
-                f"- {decoder}: avoiding blocks {told['avoiding']:+.1f} points, limiting spans {told['limiting']:+.1f}, each "
-                f"the mean with and without the other; interaction {told['interaction']:+.1f}"
+                f"- {RATES[decoder]}: avoiding blocks {told['avoiding']:+.1f} points, limiting spans "
+                f"{told['limiting']:+.1f}, each the mean with and without the other; interaction {told['interaction']:+.1f}"
             )
     return "\n".join(lines)
 

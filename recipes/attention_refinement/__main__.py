@@ -22,6 +22,7 @@ from recipes.attention_refinement.design import POINTS, Design
 from recipes.attention_refinement.speech import Source, hours_trained
 from recipes.attention_refinement.stages import Refinement, gathered, listed
 from recipes.attention_refinement.telling import tell
+from recipes.trials.tables import days
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -80,7 +81,8 @@ def _run(arguments: argparse.Namespace, design: Design, source: Source, command:
             print(f"{arguments.only}: WER {refinement.trained(design.run(arguments.only)).value:.4f}")
             return
         trained, failed = gathered(design.runs, refinement.trained, OtoscopeError)
-        found = refinement.found(trained, {"model": design.model, "command": command})
+        date = days((arguments.work / "scores").glob("*.parquet"))
+        found = refinement.found(trained, {"model": design.model, "command": command, "date": date})
     tell(arguments.page, found)
     print(f"Written to {arguments.page}")
     if failed:

@@ -10,7 +10,7 @@ from recipes.attention_refinement.comparing import ORDERS, at, change, points, s
 from recipes.attention_refinement.design import FORMS, LEFT_OUT, RANDOM, WHOLE, Point, removed
 from recipes.attention_refinement.stages import Found
 from recipes.mockingjay.published import CURVES, PRUNED, RADII, SPANS
-from recipes.trials.tables import put, table
+from recipes.trials.tables import made, put, table
 
 THEIR_HEADS, THEIR_MS = PRUNED[-1], 30
 _TASKS = ("phone", "reconstruction", "speaker")
@@ -39,7 +39,7 @@ def _about(found: Found) -> str:
         f"development speech. Random orders are of seed 0; fine-tuning has the seeds {_seeds(found)}. Intervals are at "
         f"95 %, over {own.by}s (and seeds, where there are several).",
         "",
-        f"```\n{told['command']}\n```" if "command" in told else "",
+        made(told["command"], told.get("date", "")) if "command" in told else "",
     ]
     return "\n".join(lines) + "\n"
 

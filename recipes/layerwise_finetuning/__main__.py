@@ -24,7 +24,7 @@ from otoscope.training.subsets import seconds_of
 from recipes.layerwise_finetuning.cells import Cell, check_grid, grid, layers_of
 from recipes.layerwise_finetuning.stages import CURVE, RULE, chosen_top, diagnosed, finetuned, prescribed
 from recipes.layerwise_finetuning.telling import Found, Key, page_of
-from recipes.trials.comparing import compared, decoders, finished, language_model
+from recipes.trials.comparing import compared, decoders, finished, language_model, rates_of
 from recipes.trials.runs import (
     ROOT,
     Run,
@@ -37,7 +37,7 @@ from recipes.trials.runs import (
     settings_of,
 )
 from recipes.trials.speech import Speech, check_speech, is_rendered, seconds_to_train, speech_arguments, speech_of
-from recipes.trials.tables import put
+from recipes.trials.tables import days, put
 
 NAME = "layerwise_finetuning"
 MODEL = "embedded:wav2vec2-pretrained"
@@ -178,7 +178,8 @@ def _carry_out(arguments: argparse.Namespace, options: Sequence[str]) -> None:
     changes = _changes(arguments, speech, tops)
     command = shlex.join(["python", "-m", f"recipes.{NAME}", *options])
     subsets = sorted(arguments.subsets, key=seconds_of)
-    found = Found(subsets, tops, changes, chosen, curve, notes, command, _words(arguments, speech))
+    date = days((work / "outcomes").glob("*--*.json"))
+    found = Found(subsets, tops, changes, chosen, curve, notes, command, _words(arguments, speech), date)
     put(arguments.page, NAME, page_of(found))
     print(f"Written to {arguments.page}")
     if failed:
@@ -213,7 +214,7 @@ def _changes(arguments: argparse.Namespace, speech: Speech, tops: Sequence[int])
                 kept = place / f"{speech.exam.name}--{subset}--{n}--{name}"
                 outcome = compared(folders[0], folders[n], speech.exam, decoder, kept)
                 if outcome is not None:
-                    found[subset, n, name] = outcome.first
+                    found |= {(subset, n, rate): one for rate, one in rates_of(outcome, name).items()}
     return found
 
 

@@ -7,10 +7,10 @@ from otoscope.evaluation.outcome import Change
 from otoscope.measures.measure import Row
 from otoscope.plans.rules.reinitialise_top import fallen
 from otoscope.training.subsets import seconds_of
-from recipes.trials.comparing import BEAM, DECODERS, GREEDY
-from recipes.trials.tables import NOTHING, points, sizes, table, values
+from recipes.trials.comparing import BEAM, GREEDY, RATES
+from recipes.trials.tables import NOTHING, made, points, sizes, table, values
 
-Key = tuple[str, int, str]  # subset, n, decoder
+Key = tuple[str, int, str]  # subset, n, key of RATES
 SOURCE = "Pasad, Chou and Livescu 2021"
 
 
@@ -21,13 +21,14 @@ class Found:
     Attributes:
         subsets: how much transcribed speech, from the least on.
         tops: how many top layers began anew, 0 among them.
-        changes: the word error rate with n layers anew after that with none, by subset, n above 0 and decoder; absent
+        changes: the error rate with n layers anew after that with none, by subset, n above 0 and key of `RATES`; absent
             where a training failed.
         chosen: n by the diagnosis; None where there was none.
         curve: a row a layer of the curve that n was chosen by.
         notes: what rules said that did not act.
         command: that made it.
         runs: a line on each kind of training, in words.
+        date: on which days models were held against each other.
     """
 
     subsets: Sequence[str]
@@ -38,17 +39,18 @@ class Found:
     notes: Sequence[str]
     command: str
     runs: Sequence[str]
+    date: str = ""
 
 
 def page_of(found: Found) -> str:
     """All tables."""
     some = next(iter(found.changes.values()), None)
     parts = [
-        f"Made by `{found.command}`.",
+        made(found.command, found.date),
         "\n".join(f"- {line}" for line in found.runs),
-        "### Word error rates",
+        "### Error rates",
         _rates(found),
-        "Of several seeds the mean, and each in brackets. Change: WER less that with n = 0 of the same seeds, in points."
+        "Of several seeds the mean, and each in brackets. Change: the rate less that with n = 0 of the same seeds, in points."
         + ("" if some is None else f" {sizes(some)}"),
         "### n by the diagnosis",
         _choice(found),
@@ -63,14 +65,14 @@ def _rates(found: Found) -> str:
     for subset in found.subsets:
         for top in sorted(found.tops):
             cells = [subset, f"{top}{' (by the diagnosis)' * (top == found.chosen)}"]
-            for decoder in DECODERS:
+            for decoder in RATES:
                 if top:
                     change = found.changes.get((subset, top, decoder))
                     cells += [values(change, 1), points(change)]
                 else:
                     cells += [values(_untreated(found, subset, decoder), 0), NOTHING]
             rows.append(cells)
-    head = ["transcribed speech", "n", "WER, greedy", "change", "WER, 4-gram", "change"]
+    head = ["transcribed speech", "n", *(cell for words in RATES.values() for cell in (words, "change"))]
     return table(head, rows)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from recipes.treated.speech import render
 from recipes.treated.stages import VARIANTS, examined, made, planned, verified
 from recipes.treated.telling import tell
+from recipes.trials.tables import days
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,7 +40,8 @@ def main() -> None:
         made(arguments.work, variant, plan, arguments.steps)
         print(f"{variant.name}\n{verified(arguments.work, variant)}", flush=True)
     there = [one for one in VARIANTS if (arguments.work / f"{one.name}.json").exists()]
-    tell(arguments.page, plan, {one: verified(arguments.work, one) for one in there})
+    date = days(arguments.work / f"{one.name}.json" for one in there)
+    tell(arguments.page, plan, {one: verified(arguments.work, one) for one in there}, date)
     print(f"Written to {arguments.page}")
 
 

@@ -14,14 +14,14 @@ MARGIN = 0.01  # WER, absolute: what the upper end of the interval is to stay be
 SHARE = 0.25  # of the encoder's parameters or time that is to be saved
 
 
-def tell(page: Path, plan: Plan, outcomes: Mapping[Variant, Outcome]) -> None:
+def tell(page: Path, plan: Plan, outcomes: Mapping[Variant, Outcome], date: str) -> None:
     """Puts what was measured between the page's marks."""
     before, _, rest = page.read_text().partition(START)
     _, _, after = rest.partition(END)
-    replace_text(page, f"{before}{START}\n\n{tables(plan, outcomes)}\n{END}{after}")
+    replace_text(page, f"{before}{START}\n\n{tables(plan, outcomes, date)}\n{END}{after}")
 
 
-def tables(plan: Plan, outcomes: Mapping[Variant, Outcome]) -> str:
+def tables(plan: Plan, outcomes: Mapping[Variant, Outcome], date: str) -> str:
     """The plan, a row a variant, and what it says."""
     lines = ["```", shown(plan, evidence=False), "```", ""]
     lines += [
@@ -37,7 +37,8 @@ def tables(plan: Plan, outcomes: Mapping[Variant, Outcome]) -> str:
             f"({100 * change.low:+.2f} to {100 * change.high:+.2f}) | {100 * saved['parameters']:+.1f} % | {taken} |"
         )
     first = next(iter(outcomes.values())).first.difference
-    lines += ["", f"{first.utterances} utterances of {first.blocks} voices; intervals at 95 %, over {first.by}s.", ""]
+    heard = f"{first.utterances} utterances of {first.blocks} voices; intervals at 95 %, over {first.by}s"
+    lines += ["", f"{heard}. Held against each other on {date}.", ""]
     lines += [f"- **{variant.words}**: {judged(outcome)}" for variant, outcome in outcomes.items() if variant.treated]
     absent = [variant.words for variant in VARIANTS if variant not in outcomes]
     if absent:

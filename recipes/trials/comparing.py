@@ -6,7 +6,7 @@ from pathlib import Path
 
 from otoscope.evaluation import DecoderSettings, tune
 from otoscope.evaluation.language import read_language_model
-from otoscope.evaluation.outcome import Outcome
+from otoscope.evaluation.outcome import Change, Outcome
 from otoscope.models.recogniser import load_recogniser
 from otoscope.speech.corpus import Corpus
 from otoscope.training.folders import replace_text
@@ -16,6 +16,8 @@ from recipes.trials.speech import Speech, part_of
 
 GREEDY, BEAM = "greedy", "4-gram"
 DECODERS = (GREEDY, BEAM)
+LETTERS = "characters"  # error rate of characters, greedy: it still tells models apart that get hardly a word right
+RATES = {GREEDY: "WER, greedy", BEAM: "WER, 4-gram", LETTERS: "CER, greedy"}
 
 
 def language_model(train: Corpus, work: Path, given: Path | None) -> Path:
@@ -71,8 +73,21 @@ def compared(
     if not kept.exists() or _speech_of(kept) != exam.fingerprint():
         print(f"{kept.stem} ...", flush=True)
         olds, news = [one for _, one, _ in pairs], [one for _, _, one in pairs]
-        verify(olds, news, exam, "wer", decoder=decoder, time=False, cost=decoder.kind == GREEDY).save(kept)
+        verify(olds, news, exam, "wer,cer", decoder=decoder, time=False, cost=decoder.kind == GREEDY).save(kept)
     return Outcome.load(kept)
+
+
+def rates_of(outcome: Outcome, decoder: str) -> dict[str, Change]:
+    """The changes of an outcome by keys of `RATES`.
+
+    Args:
+        outcome: of `compared`.
+        decoder: the name of its decoder.
+    """
+    found = {decoder: outcome.first}
+    if decoder == GREEDY and "cer" in outcome.changes:
+        found[LETTERS] = outcome.changes["cer"]
+    return found
 
 
 def _speech_of(place: Path) -> str:

@@ -1,6 +1,7 @@
 """Tables of pages: cells in percent and points, and the marks between which a recipe writes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from otoscope.evaluation.outcome import Change
@@ -21,6 +22,19 @@ def put(page: Path, recipe: str, text: str) -> None:
     before, _, rest = page.read_text().partition(start)
     _, _, after = rest.partition(END)
     replace_text(page, f"{before}{start}\n\n{text.strip()}\n\n{END}{after}")
+
+
+def days(places: Iterable[Path]) -> str:
+    """From which day to which files were written, by universal time; nothing where there are none."""
+    found = sorted(datetime.fromtimestamp(one.stat().st_mtime, UTC).date().isoformat() for one in places)
+    if not found:
+        return ""
+    return found[0] if found[0] == found[-1] else f"{found[0]} to {found[-1]}"
+
+
+def made(command: str, date: str) -> str:
+    """By which command, and when."""
+    return f"Made by `{command}`{f', {date}' if date else ''}."
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -243,7 +243,7 @@ def test_tables_with_missing_runs():
         "| both: the custom model | original -> custom | -7.0 (-8.0 to -6.0), better | -0.5 (-1.5 to +0.5), not" in text
     )
     assert "| control: as few parameters, all blocks | original -> matched | - | - |" in text
-    assert "- greedy: avoiding blocks -5.5 points, limiting spans -1.5" in text
+    assert "- WER, greedy: avoiding blocks -5.5 points, limiting spans -1.5" in text
     assert "- 4-gram" not in text
     for lines in (block.splitlines() for block in text.split("\n\n") if block.startswith("|")):
         assert len({line.count("|") for line in lines}) == 1, lines[0]

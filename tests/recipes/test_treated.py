@@ -46,12 +46,13 @@ def test_the_judgement(parts, words):
 
 
 def test_the_table_tells_every_variant_and_those_that_were_not_run():
-    text = tables(Plan(goal="size"), {VARIANTS[1]: outcome()})
+    text = tables(Plan(goal="size"), {VARIANTS[1]: outcome()}, "2026-01-02")
+    assert "Held against each other on 2026-01-02." in text
     row = "| 5.00 % | 4.80 % | -0.20 (-0.80 to +0.40) | -30.0 % | x 0.90 (0.85 to 0.95) |"
     assert f"| {VARIANTS[1].words} {row}" in text
     assert "900 utterances of 14 voices" in text
     assert f"Not run: {VARIANTS[0].words}; {VARIANTS[2].words}; {VARIANTS[3].words}." in text
-    assert "Not run" not in tables(Plan(goal="size"), dict.fromkeys(VARIANTS, outcome()))
+    assert "Not run" not in tables(Plan(goal="size"), dict.fromkeys(VARIANTS, outcome()), "")
 
 
 def test_a_dry_run_names_the_variants_and_does_nothing(tmp_path):

@@ -1,6 +1,7 @@
 """What recipes of trainings share: speech, settings of a folder, comparisons with missing runs, cells of tables."""
 
 import json
+import os
 from argparse import ArgumentParser, Namespace
 
 import pytest
@@ -11,7 +12,7 @@ from otoscope.evaluation.outcome import Outcome
 from otoscope.training.settings import TrainingSettings
 from recipes.trials import comparing, speech
 from recipes.trials.runs import Run, carry_out, chosen, claim, heard, listed
-from recipes.trials.tables import END, mark, points, put, sizes, table, values
+from recipes.trials.tables import END, days, made, mark, points, put, sizes, table, values
 from tests.recipes.made_up import change, librispeech, spoken
 
 
@@ -152,3 +153,21 @@ def test_text_is_put_between_the_marks(tmp_path):
     for text in ("one", table(["a"], [["1"]])):
         put(page, "x", text)
     assert page.read_text() == f"before\n{mark('x')}\n\n| a |\n| --- |\n| 1 |\n\n{END}\nafter\n"
+
+
+def test_days_are_those_of_the_files(tmp_path):
+    places = [tmp_path / "a", tmp_path / "b"]
+    for place, when in zip(places, (1_700_000_000, 1_700_100_000), strict=True):
+        place.touch()
+        os.utime(place, (when, when))
+    assert days(places[:1]) == "2023-11-14"
+    assert days(reversed(places)) == "2023-11-14 to 2023-11-16"
+    assert made("python -m x", days([])) == "Made by `python -m x`."
+    assert made("python -m x", days(places[:1])) == "Made by `python -m x`, 2023-11-14."
+
+
+def test_characters_are_told_of_greedy_decoding_alone():
+    changes = {"wer": change([0.2], [0.1]), "cer": change([0.02], [0.01])}
+    outcome = Outcome(changes, {}, None, {}, (), {})
+    assert comparing.rates_of(outcome, "greedy") == {"greedy": changes["wer"], "characters": changes["cer"]}
+    assert comparing.rates_of(outcome, "4-gram") == {"4-gram": changes["wer"]}
