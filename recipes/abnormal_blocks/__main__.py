@@ -57,14 +57,14 @@ def parsed(given: Sequence[str] | None = None) -> argparse.Namespace:
     change.add_argument("--span", type=int, default=16, help="frames on either side, where spans are limited")
     change.add_argument("--blocks", help="avoid these, such as 3,5, rather than what the diagnosis finds")
     budget = parser.add_argument_group("budget, the same for all models")
-    budget.add_argument("--steps", type=int, default=500, help="of pre-training")
+    budget.add_argument("--steps", type=int, default=400, help="of pre-training")
     budget.add_argument("--rate", type=float, default=1e-3, help="of pre-training, the highest")
     budget.add_argument("--mask", type=float, default=0.45, help="share of frames under masks while pre-training")
     budget.add_argument("--mask-span", type=int, default=5, help="frames a mask")
-    budget.add_argument("--finetuning-steps", type=int, default=500)
+    budget.add_argument("--finetuning-steps", type=int, default=1600)
     budget.add_argument("--finetuning-rate", type=float, default=1e-3)
     speech_arguments(parser, hours=1.0)
-    run_arguments(parser, seeds=2, batch_seconds=24.0)
+    run_arguments(parser, seeds=1, batch_seconds=12.0)
     found = parser.parse_args(given)
     try:
         found.blocks = [int(one) for one in found.blocks.split(",")] if found.blocks else []

@@ -99,5 +99,9 @@ class TrainingError(OtoscopeError):
     """A training cannot start, go on or store its result."""
 
 
+class FederationError(OtoscopeError):
+    """A federated training cannot start, go on or store its result."""
+
+
 class MissingPackageError(OtoscopeError, ImportError):
     """A system package or an optional extra is absent."""
