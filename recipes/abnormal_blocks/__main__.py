@@ -192,10 +192,11 @@ def _carry_out(arguments: argparse.Namespace, options: Sequence[str]) -> None:
     _keep(choice, work / CHOICE)
     verdicts = rows_of(judged(originals[0], speech.dev, work).measure("block-verdict"))
     variants = design.variants(choice.blocks)
+    avoided = _avoided(design, variants, choice.blocks, arguments.seeds)  # refuses, before more is trained
     failed = _side_by_side(arguments, options, [Job(one, seed) for seed in seeds for one in variants])
     changes, parameters = _changes(arguments, speech)
     found = Found(
-        choice, _avoided(design, variants, choice.blocks, arguments.seeds), changes, parameters,
+        choice, avoided, changes, parameters,
         {row.layer or 0: row.label or "" for row in verdicts},
         shlex.join(["python", "-m", f"recipes.{NAME}", *options]), _told(arguments, speech),
         days((work / "outcomes").glob("*--*.json")),

@@ -110,9 +110,12 @@ def test_it_pays_where_the_band_is_short():
 
 EDITS = {
     "span": [Span("layer.1", 3, "banded"), Span("layer.2.head.0-2", 2, "banded"), Span("layer.2.head.3", 4, "banded")],
-    "local": [ReplaceMap("layer.1", "local", width=3), ReplaceMap("layer.2", "uniform"), Span("layer.2", 2, "banded")],
+    "local": [
+        ReplaceMap("layer.1", "local", width=3), Span("layer.1", 4, "banded"),
+        ReplaceMap("layer.2", "uniform"), Span("layer.2", 2, "banded"),
+    ],
     "layer": [ReplaceMap("layer.2", "layer", source=1), Span("layer.2", 3, "banded")],
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("edits", EDITS.values(), ids=EDITS)

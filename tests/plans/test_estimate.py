@@ -77,18 +77,19 @@ def test_a_model_that_was_treated_before_is_counted_from_where_it_stands():
 
 def test_what_changes_no_size_says_so_and_what_is_not_known_is_absent():
     _, costs, sizes = made("wav2vec2-group")
-    layer = costs["layers"][0]["layer"]["parameters"]
+    layer, attention = (costs["layers"][0][name]["parameters"] for name in ("layer", "attention"))
     told = estimate(
         [
             Reinitialise("layer.3"), LearningRate("layer.3", 0.5), LimitSpan("layer.1", 3),
-            ReplaceAttention("layer.2", "uniform"),
             Freeze("layer.*", "layer.2"), Freeze("layer.1.attention"), Freeze("layer.*", "layer.2.attention"),
+            Freeze("layer.2.attention.q_proj"),
         ],
         costs, sizes,
     )  # fmt: skip
     assert told == [
         {"parameters": 0, "macs_per_second": 0}, {"parameters": 0, "macs_per_second": 0}, {"parameters": 0},
-        {"parameters": 0}, {"parameters": 0, "trained_parameters": -2 * layer}, {"parameters": 0}, {"parameters": 0},
+        {"parameters": 0, "trained_parameters": -2 * layer}, {"parameters": 0, "trained_parameters": 0},
+        {"parameters": 0, "trained_parameters": attention - layer}, {"parameters": 0},
     ]  # fmt: skip
 
 

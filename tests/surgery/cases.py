@@ -10,6 +10,7 @@ from otoscope.surgery import (
     Gate,
     LowRank,
     MeanAblate,
+    Narrow,
     Redraw,
     ReplaceAttention,
     ReplaceMap,
@@ -83,6 +84,10 @@ EDITS = {
     "bypass-layer": lambda model, other: [Bypass("layer.1")],
     "bypass-attention": lambda model, other: [Bypass("layer.2.attention")],
     "bypass-feed-forward": lambda model, other: [Bypass(f"layer.2.{feed_forward(model.family.name)}")],
+    "narrow": lambda model, other: [
+        Narrow(f"layer.2.{feed_forward(model.family.name)}", (1, 5, 9, 30)),
+        *([Narrow("layer.1.convolution", tuple(range(0, 48, 3)))] if model.family.convolution else []),
+    ],
     "mean": lambda model, other: means(model, "layer.1.attention", "layer.2.head.0,3", "layer.3"),
     "reset": lambda model, other: [Reset("layer.2", other), Reset("layer.3.head.1", other)],
     "redraw": lambda model, other: [Redraw("layer.2", seed=3), Redraw("layer.1.head.2", seed=4)],

@@ -23,6 +23,13 @@ PAIRS = [
     for k, name in enumerate(EDITS)
     if name == "together" or FAMILIES[case.family][k % len(FAMILIES[case.family])] is case
 ]
+# Two models an edit, in turns, and one model of a family for all edits together, where more is slow and breaks rarely.
+FIRST = [
+    next(k for k, pair in enumerate(PAIRS) if pair[0].family == family and pair[1] == "together") for family in FAMILIES
+]
+TURNS = {name: [k for k, pair in enumerate(PAIRS) if pair[1] == name] for name in EDITS}
+OFTEN = {*FIRST, *(of[(k + step) % len(of)] for k, of in enumerate(TURNS.values()) for step in (0, len(of) // 2))}
+RARE = [pair for k, pair in enumerate(PAIRS) if k not in OFTEN]  # in which conftest.py calls some tests slow
 
 
 @pytest.fixture(scope="module", params=PAIRS, ids=lambda pair: f"{pair[0].name}-{pair[1]}")

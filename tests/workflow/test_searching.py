@@ -22,13 +22,13 @@ from tests.training.small_training import TINY, settings, spelt_speech
 
 
 def named(corpus, mark, name):
-    """The same sounds under other names and voices."""
+    """The same sounds under other names and voices, which are told by their samples all the same."""
     utterances = tuple(replace(u, id=f"{mark}{u.id}", speaker=f"{mark}{u.speaker}") for u in corpus)
     return replace(corpus, utterances=utterances, name=name)
 
 
 SPEECH = spelt_speech()
-DEV, EXAM = named(SPEECH, "d-", "dev"), named(SPEECH, "e-", "exam")
+DEV, EXAM = (named(spelt_speech(seed=k), mark, name) for k, mark, name in ((11, "d-", "dev"), (12, "e-", "exam")))
 PLANS = {
     "head": Plan((Line(PruneHeads("layer.1.head.0")),)),
     "branch": Plan((Line(Bypass("layer.2.feed_forward")),)),
@@ -83,6 +83,11 @@ def test_a_search_goes_on_where_it_stopped(found, model, monkeypatch, tmp_path):
     assert again.front == result.front
     with pytest.raises(PlanError, match="was begun with another budget"):
         searching.search(model, None, DEV, SPEECH, place, plans=PLANS, budget=0.5, **QUICK)
+    fewer = replace(SPEECH, utterances=SPEECH.utterances[1:])
+    with pytest.raises(PlanError, match="was begun with another train_fingerprint"):
+        searching.search(model, None, DEV, fewer, place, plans=PLANS, **QUICK)
+    with pytest.raises(PlanError, match="was begun with another skip_bad"):
+        searching.search(model, None, DEV, SPEECH, place, plans=PLANS, skip_bad=True, **QUICK)
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(PlanError, match=r"holds notes\.txt, and no search"):
         searching.search(model, None, DEV, SPEECH, tmp_path, plans=PLANS, **QUICK)
@@ -137,9 +142,9 @@ def test_what_is_timed_is_of_all_lengths(model, tmp_path):
 @pytest.mark.parametrize(
     ("dev", "train", "exam", "told"),
     [
-        (DEV, SPEECH, DEV, "is in the development and in the examination speech"),
-        (DEV, SPEECH, SPEECH, "is in the training and in the examination speech"),
-        (SPEECH, SPEECH, None, "is in the development and in the training speech"),
+        (DEV, SPEECH, DEV, "The development and the examination speech share an utterance: Utterance 'd-"),
+        (DEV, SPEECH, named(SPEECH, "x-", "other"), r"The training and the examination speech share .*\(as 'x-"),
+        (named(SPEECH, "x-", "other"), SPEECH, None, "The training and the development speech share"),
         (
             DEV, SPEECH, replace(EXAM, utterances=tuple(replace(u, speaker=DEV[0].speaker) for u in EXAM)),
             "The speaker 'd-.*' is in the development and in the examination speech",

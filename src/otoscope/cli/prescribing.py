@@ -146,7 +146,7 @@ def prescribe(
                     f"{name}: {before:,} before, {before + plan.cost[name]:,.0f} after ({after})", highlight=False
                 )
     if place is not None:
-        console.print(f"\nSaved in [bold]{output}[/bold].", highlight=False)
+        console.print(f"\nSaved in [bold]{output}[/bold].", highlight=False, soft_wrap=True)
 
 
 @app.command
@@ -218,8 +218,9 @@ def treat(
         print(json.dumps({"model": made.describe(), "output": str(output)}, ensure_ascii=False))
         return
     console.print(str(made), highlight=False, markup=False, soft_wrap=True)
-    console.print(f"\nSaved in [bold]{output}[/bold].", highlight=False)
+    console.print(f"\nSaved in [bold]{output}[/bold].", highlight=False, soft_wrap=True)
     console.print(
         f"Next: [bold]otoscope finetune {output} CORPUS -o DIR[/bold], and [bold]otoscope verify {model} {output}[/bold].",
         highlight=False,
+        soft_wrap=True,
     )

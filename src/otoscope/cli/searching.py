@@ -74,4 +74,8 @@ def run_search(
         print(json.dumps({**told, "trials": trials, **found.provenance, "output": str(output)}, ensure_ascii=False))
         return
     console.print(str(found), highlight=False, markup=False, soft_wrap=True)
-    console.print(f"\nPlans in [bold]{output / 'plans'}[/bold], the front in [bold]{page}[/bold].", highlight=False)
+    console.print(
+        f"\nPlans in [bold]{output / 'plans'}[/bold], the front in [bold]{page}[/bold].",
+        highlight=False,
+        soft_wrap=True,
+    )

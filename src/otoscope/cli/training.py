@@ -118,10 +118,18 @@ class Run:
         return Augmentation(noise=self.noise, telephone=self.telephone, speed=speed)
 
     def common(self, patience: int = 0) -> dict[str, Any]:
-        """Arguments of both verbs."""
+        """Arguments of both verbs; the plan is read, so that a slip in it is told before anything else is read.
+
+        Raises:
+            PlanError: the plan cannot be read.
+            TrainingError: see `settings`.
+        """
+        from otoscope.plans.plan import Plan
+
         use_threads(self.threads)
+        plan = None if self.plan is None else Plan.load(self.plan)
         return {
-            "settings": self.settings(patience), "plan": self.plan, "any_weights": self.any_weights,
+            "settings": self.settings(patience), "plan": plan, "any_weights": self.any_weights,
             "subset": self.subset, "dev": self.dev, "hold_out": self.hold_out, "skip_bad": self.skip_bad,
             "resume": self.resume,
         }  # fmt: skip
@@ -203,11 +211,12 @@ def pretrain(
     sizes = {"layers": layers, "heads": heads, "width": width, "feed_forward": feed_forward}
     given: dict[str, Any] = {name: value for name, value in sizes.items() if value is not None}
     size = Size(**{"feed_forward": 4 * wide, **given}) if given else None
+    common = run.common()
     with Log(run.as_json, run.steps, output) as log:
         outcome = verb(
             model, corpus, output, objective=objective, size=size, augmentation=run.augmentation(), mask=mask,
             mask_span=mask_span, mask_run=mask_run, filling=filling, clusters=clusters, targets=targets, report=log.line,
-            **run.common(),
+            **common,
         )  # fmt: skip
     # A Mockingjay has no CTC model to be made of.
     following = "diagnose" if outcome.objective == "reconstruction" else "finetune"
@@ -296,9 +305,10 @@ def finetune(
     if given and teacher is None:
         raise TrainingError("There is no teacher to follow", "Name one (--teacher MODEL).")
     following = TeacherSettings(**given) if given else None
+    common = run.common(patience)
     with Log(run.as_json, run.steps, output) as log:
         outcome = verb(
             model, corpus, output, ctc=settings, augmentation=run.augmentation(speed), vocabulary=vocabulary,
-            teacher=teacher, following=following, report=log.line, **run.common(patience),
+            teacher=teacher, following=following, report=log.line, **common,
         )  # fmt: skip
     log.outcome(outcome, f"otoscope evaluate {output} CORPUS")

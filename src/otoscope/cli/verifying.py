@@ -150,7 +150,7 @@ def verify(
                 word = "leaves out" if kept else "does not leave out"
                 console.print(f"The interval {word} that it is worse by {margin:g} or more.", highlight=False)
     if output is not None and not as_json:
-        console.print(f"\nSaved in [bold]{output}[/bold].", highlight=False)
+        console.print(f"\nSaved in [bold]{output}[/bold].", highlight=False, soft_wrap=True)
 
 
 def _listed(places: str) -> list[str]:

@@ -12,7 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from otoscope.errors import SurgeryError
 from otoscope.models.absent import shared_bias
+from otoscope.models.edits import head_edits
 from otoscope.models.families import submodule
+from otoscope.models.mapless import map_parts
 from otoscope.models.model import SpeechModel
 from otoscope.speech.utterance import RATE
 from otoscope.surgery.heads import head_axes
@@ -27,14 +29,16 @@ def part_costs(model: SpeechModel) -> dict[str, Any]:
 
     Returns:
         "layers": for each layer, by name of the branch within it ("layer" for all of it, "head" for one of its heads),
-        {"parameters": int, "macs_per_second": float or None}; parts that were taken out are absent. "shared": parameters
-        that one layer holds for all and hands on where it is taken out (the position embedding of a WavLM), which are
-        counted nowhere else.
+        {"parameters": int, "macs_per_second": float or None}; parts that were taken out are absent. "maps": for each layer
+        what goes where its map is replaced, nothing where it has no heads; see `_map`. "shared": parameters that one
+        layer holds for all and hands on where it is taken out (the position embedding of a WavLM), which are counted
+        nowhere else.
     """
     parts = Parts(model.encoder, model.family)
     counted = _counted(model)
     shared = 0
     layers: list[dict[str, dict[str, float | None]]] = []
+    maps: list[dict[str, float | None]] = []
     attentions = parts.attentions()
     for number, layer in enumerate(parts.layers, start=1):
         embedding = shared_bias(layer, model.family)
@@ -55,7 +59,8 @@ def part_costs(model: SpeechModel) -> dict[str, Any]:
         if number in attentions and heads:
             found |= _head(parts, number, heads, found["attention"]["macs_per_second"])
         layers.append(found)
-    return {"layers": layers, "shared": shared}
+        maps.append(_map(model, parts, number, kept, counted) if number in attentions and heads else {})
+    return {"layers": layers, "maps": maps, "shared": shared}
 
 
 def _head(parts: Parts, layer: int, heads: int, macs: float | None) -> dict[str, dict[str, float | None]]:
@@ -71,6 +76,49 @@ def _head(parts: Parts, layer: int, heads: int, macs: float | None) -> dict[str,
             "macs_per_second": None if macs is None else macs / heads,
         }
     }
+
+
+def _map(
+    model: SpeechModel, parts: Parts, layer: int, shared: int, counted: dict[str, float] | None
+) -> dict[str, float | None]:
+    """What a layer spends on a map of its own.
+
+    Returns:
+        "parameters": of queries, keys and positions; "head_parameters": one head's share of them, None where heads share
+        their keys and values; "macs_per_second": of making them; "scores_macs_per_second": of comparing queries with
+        keys and taking sums of values, which a map that is the same whatever is heard does without. None where it is not
+        known: what cannot be counted, and scores within a limited span.
+    """
+    attention, family = parts.attentions()[layer], model.family
+    names, heads = map_parts(attention, family), model.anatomy.heads[layer - 1]
+    tensors = dict(attention.named_parameters())
+    mine = {name: one.numel() for name, one in tensors.items() if name.partition(".")[0] in names}
+    try:
+        of_heads: float | None = sum(mine.get(name, 0) for name in head_axes(parts, layer)) // heads
+    except SurgeryError:
+        of_heads = None
+    found: dict[str, float | None] = {
+        "parameters": sum(mine.values()) - shared, "head_parameters": of_heads, "macs_per_second": None,
+        "scores_macs_per_second": None,
+    }  # fmt: skip
+    edits = head_edits(attention)
+    if counted is None or (edits is not None and edits.limited):
+        return found
+    place = f"{family.layers}.{layer - 1}.{family.attention}"
+    inner: Any = getattr(attention, family.projections[3])
+    scores = _scores(model, heads, inner.in_features // heads)
+    kept = sum(counted.get(f"{place}.{name}", 0.0) for name in family.projections[2:])
+    kept += scores if edits is None or not edits.fixed else 0.0
+    return found | {"macs_per_second": counted.get(place, 0.0) - kept, "scores_macs_per_second": scores}
+
+
+def _scores(model: SpeechModel, heads: int, size: int) -> float:
+    """Multiply-accumulates a second of attention between queries, keys and values that are there already."""
+    seconds = model.frontend.usual_seconds
+    states = torch.empty(1, heads, model.frontend.attended(int(seconds * RATE)), size, device="meta")
+    with FlopCounterMode(display=False) as counter:
+        nn.functional.scaled_dot_product_attention(states, states, states)
+    return counter.get_total_flops() / 2 / seconds
 
 
 def _size(module: nn.Module) -> int:

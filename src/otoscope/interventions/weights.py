@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from otoscope.measures.measure import Result, Row
+from otoscope.models.mapless import is_mapless
 from otoscope.models.model import SpeechModel
 from otoscope.surgery.heads import head_axes
 from otoscope.surgery.units import Parts
@@ -17,7 +18,8 @@ def weight_importance(model: SpeechModel) -> Result:
 
     Source: Lin, Lee and Tang 2022, "Compressing transformer-based self-supervised models for speech processing" (arXiv
     2211.09949), data-free head pruning; heads with the smallest norm are pruned first. The output projection is left
-    out, as it is there, and so are tensors of positions.
+    out, as it is there, and so are tensors of positions. Heads that have no query and key, since their map is not their
+    own, have no such sum.
 
     Returns:
         A row a head; there is no interval, since no speech is looked at.
@@ -32,6 +34,8 @@ def weight_importance(model: SpeechModel) -> Result:
             continue
         head_axes(parts, layer)  # refuses heads that share their keys and values
         attention = parts.attention(layer)
+        if is_mapless(attention, model.family):
+            continue
         total = torch.zeros(len(heads), dtype=torch.float64)
         for name in model.family.projections[:3]:
             linear = getattr(attention, name)  # whose weight is that which counts, with an adapter folded in

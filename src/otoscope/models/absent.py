@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from otoscope.models.edits import Replacement, head_edits, head_names
+from otoscope.models.edits import HeadEdits, Replacement, head_edits, head_names
 from otoscope.models.families import Family, submodule
 
 POSITION_BIAS = "position_bias"  # what WavLM's layers hand on beside the hidden states
@@ -109,6 +109,26 @@ def kept_heads(layers: Sequence[nn.Module], family: Family, total: int) -> tuple
 
 def borrowed_maps(layers: Sequence[nn.Module], family: Family) -> dict[int, int]:
     """The layers that use an earlier layer's attention map, and which one."""
+    return {number: one.source for number, one in _edits(layers, family).items() if one.map == "layer"}
+
+
+def fixed_maps(layers: Sequence[nn.Module], family: Family) -> tuple[int, ...]:
+    """The layers whose attention map is the same whatever is heard."""
+    return tuple(number for number, one in _edits(layers, family).items() if one.fixed)
+
+
+def replaced_attention(layers: Sequence[nn.Module], family: Family) -> tuple[int, ...]:
+    """The layers where a module of another kind stands in place of attention."""
+    places = {
+        number: submodule(layer, family.attention)
+        for number, layer in enumerate(layers, start=1)
+        if not isinstance(layer, Absent)
+    }
+    return tuple(k for k, one in places.items() if isinstance(one, Replacement) and not isinstance(one, Absent))
+
+
+def _edits(layers: Sequence[nn.Module], family: Family) -> dict[int, HeadEdits]:
+    """The changes of the attention of layers, where there are any."""
     attentions = {number: attention_of(layer, family) for number, layer in enumerate(layers, start=1)}
-    edits = {number: None if one is None else head_edits(one) for number, one in attentions.items()}
-    return {number: one.source for number, one in edits.items() if one is not None and one.map == "layer"}
+    found = {number: None if one is None else head_edits(one) for number, one in attentions.items()}
+    return {number: one for number, one in found.items() if one is not None}

@@ -36,6 +36,8 @@ class Anatomy:
         removed: layers and branches that were taken out of an edited model, by name; layers that are gone have no
             stream and no heads, and are counted all the same.
         borrowed: layer of an edited model -> the layer whose attention map it uses.
+        fixed: layers of an edited model whose attention map is the same whatever is heard.
+        replaced: layers of an edited model where a module of another kind stands in place of attention.
     """
 
     family: str
@@ -46,6 +48,8 @@ class Anatomy:
     head_names: tuple[tuple[int, ...], ...] = ()
     removed: tuple[str, ...] = ()
     borrowed: Mapping[int, int] = field(default_factory=dict)
+    fixed: tuple[int, ...] = ()
+    replaced: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.head_names:

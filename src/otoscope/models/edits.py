@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from otoscope.errors import SurgeryError
-from otoscope.models import banded
+from otoscope.models import banded, even
 
 HEADS = "otoscope_heads"  # name of `HeadEdits` within an attention module
 BRANCH = "otoscope_branch"  # name of `BranchEdit` within a layer or a branch's module
@@ -170,7 +170,12 @@ class HeadEdits(nn.Module):
     @property
     def reshapes(self) -> bool:
         """Whether weights differ from a softmax of scores, so that fused attention does not do."""
-        return self.limited or self.map in ("uniform", "local")
+        return self.limited or self.fixed
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the map is the same whatever is heard, but for padding."""
+        return self.map in ("uniform", "local")
 
     @property
     def reach(self) -> int:
@@ -185,17 +190,24 @@ class HeadEdits(nn.Module):
         Raises:
             SurgeryError: the lending layer was not run in this pass.
         """
-        if self.lending is None:
-            return own
-        found = own
         if self.map == "layer":
-            if self.source not in self.lending.made:
-                raise SurgeryError(
-                    f"Layer {self.number} uses the attention map of layer {self.source}, which was not run before it",
-                    "Run the encoder as a whole, with LayerDrop off.",
-                )
-            found = self.lending.made[self.source]
-        self.lending.made[self.number] = found
+            return self.borrowed()
+        if self.lending is not None:
+            self.lending.made[self.number] = own
+        return own
+
+    def borrowed(self) -> Ingredients:
+        """What the map of the lending layer is made of; leaves it where others need it.
+
+        Raises:
+            SurgeryError: the lending layer was not run in this pass.
+        """
+        if self.lending is None or self.source not in self.lending.made:
+            raise SurgeryError(
+                f"Layer {self.number} uses the attention map of layer {self.source}, which was not run before it",
+                "Run the encoder as a whole, with LayerDrop off.",
+            )
+        found = self.lending.made[self.number] = self.lending.made[self.source]
         return found
 
     def replace(self, scores: torch.Tensor, first: int, lowest: float) -> torch.Tensor:
@@ -206,7 +218,7 @@ class HeadEdits(nn.Module):
             first: index of the first row.
             lowest: a score so low that its weight is zero.
         """
-        if self.map in ("uniform", "local"):
+        if self.fixed:
             scores = torch.zeros_like(scores)
         if self.map == "local":
             scores = scores.masked_fill(_offsets(scores, first) > self.width, lowest)
@@ -245,6 +257,10 @@ class HeadEdits(nn.Module):
         Returns:
             (B, T, H, D).
         """
+        if self.fixed and not self.limited and not dropout and _alike(made.mask):
+            values = _each(value.to(torch.promote_types(value.dtype, torch.float32)), made.query.shape[1])
+            attended = None if made.mask is None else made.mask[..., 0, :]
+            return even.attend(values, self.width if self.map == "local" else None, attended).to(value.dtype)
         if banded.pays(self.reach, made.query.shape[2], made.key.shape[2]):
             return self._attend_in_band(made, value, dropout)
         wide = torch.promote_types(made.query.dtype, torch.float32)
@@ -268,7 +284,7 @@ class HeadEdits(nn.Module):
         wide = torch.promote_types(made.query.dtype, torch.float32)
         query, key, values = (_each(one.to(wide), made.query.shape[1]) for one in (made.query, made.key, value))
         mask, bias = made.mask, made.position_bias
-        if self.map in ("uniform", "local"):
+        if self.fixed:
             query, key = torch.zeros_like(query), torch.zeros_like(key)
             mask, bias = None if mask is None else _open(mask), None
         radius = None if self.even else self.radius.clamp(max=self.reach)
@@ -287,6 +303,15 @@ def _each(states: torch.Tensor, heads: int) -> torch.Tensor:
 def _open(mask: torch.Tensor) -> torch.Tensor:
     """Where a mask lets attention through; an additive one may hold positions beside."""
     return mask if mask.dtype == torch.bool else mask >= torch.finfo(mask.dtype).min / 2
+
+
+def _alike(mask: torch.Tensor | None) -> bool:
+    """Whether all queries and heads surely attend to the same keys."""
+    if mask is None:
+        return True
+    if mask.dtype != torch.bool or mask.shape[1] != 1:
+        return False
+    return mask.shape[2] == 1 or bool((mask == mask[:, :, :1]).all())
 
 
 def _offsets(map_: torch.Tensor, first: int) -> torch.Tensor:

@@ -13,7 +13,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from otoscope.errors import CaptureError, ModelError, NotFiniteError
 from otoscope.models import tap
-from otoscope.models.absent import Absent, attention_of, borrowed_maps, kept_heads, removed_units
+from otoscope.models.absent import (
+    Absent,
+    attention_of,
+    borrowed_maps,
+    fixed_maps,
+    kept_heads,
+    removed_units,
+    replaced_attention,
+)
 from otoscope.models.anatomy import Anatomy, Grid
 from otoscope.models.capture import Capture, Collector, Transform
 from otoscope.models.edits import described
@@ -116,6 +124,7 @@ class SpeechModel:
         return Anatomy(
             self.family.name, (*convs, *later), widths, grids, tuple(len(kept) for kept in names), names,
             tuple(removed_units(self._layers, self.family)), borrowed_maps(self._layers, self.family),
+            fixed_maps(self._layers, self.family), replaced_attention(self._layers, self.family),
         )  # fmt: skip
 
     def capture(
@@ -302,8 +311,11 @@ class SpeechModel:
             "layers": anatomy.n_layers,
             "heads": list(anatomy.heads),
             "head_names": [list(names) for names in anatomy.head_names],
+            "original_heads": getattr(self.config, self.family.size_names[1]),
             "removed": list(anatomy.removed),
             "borrowed_maps": {str(layer): source for layer, source in anatomy.borrowed.items()},
+            "fixed_maps": list(anatomy.fixed),
+            "replaced_attention": list(anatomy.replaced),
             "width": anatomy.widths["input"],
             "streams": list(anatomy.streams),
             "widths": dict(anatomy.widths),

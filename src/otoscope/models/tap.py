@@ -89,10 +89,11 @@ def attach_headless(module: nn.Module, layer: int) -> Tap:
 
 
 def _before_headless(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    _see_no_heads(module, args[0] if args else kwargs["hidden_states"])
+    see_no_heads(module, args[0] if args else kwargs["hidden_states"])
 
 
-def _see_no_heads(module: nn.Module, hidden_states: torch.Tensor) -> None:
+def see_no_heads(module: nn.Module, hidden_states: torch.Tensor) -> None:
+    """Hands a map of no heads to the tap of a module, where it has one that observes."""
     nothing = hidden_states.new_zeros(hidden_states.shape[0], 0, hidden_states.shape[1], 1)
     tap: Tap | None = getattr(module, "_otoscope_tap", None)
     if tap is not None and tap.observation is not None and tap.observation.reductions:
@@ -198,23 +199,43 @@ def _registered(
     position_bias: torch.Tensor | None = None,
     **other: Any,
 ) -> tuple[torch.Tensor, None]:
-    """What transformers calls; runs its own fused attention where nothing is observed and no map is changed."""
-    edits = head_edits(module)
+    """What transformers calls."""
+    made, edits = Ingredients(query, key, attention_mask, position_bias, scaling), head_edits(module)
     if edits is not None:
-        made = edits.ingredients(Ingredients(query, key, attention_mask, position_bias, scaling))
-        query, key, attention_mask = made.query, made.key, made.mask
-        position_bias, scaling = made.position_bias, made.scaling
+        made = edits.ingredients(made)
+    return context_of(module, edits, made, value, dropout, **other), None
+
+
+def context_of(
+    module: nn.Module, edits: HeadEdits | None, made: Ingredients, value: torch.Tensor, dropout: float, **other: Any
+) -> torch.Tensor:
+    """What an attention module hands to its output projection.
+
+    transformers' own fused attention is run where nothing is observed and no map is changed.
+
+    Args:
+        module: the attention module.
+        edits: its changes.
+        made: what its scores are made of.
+        value: (B, H or fewer, S, D).
+        dropout: probability that a weight is dropped.
+        other: what the fused attention takes beside these.
+
+    Returns:
+        (B, T, H, D).
+    """
+    query, key = made.query, made.key
     tap: Tap | None = getattr(module, "_otoscope_tap", None)
     if tap is not None and tap.observation is not None and tap.observation.reductions:
-        context = _observed(tap, query, key, value, attention_mask, scaling, position_bias, edits)
+        context = _observed(tap, query, key, value, made.mask, made.scaling, made.position_bias, edits)
     elif edits is not None and edits.reshapes:
         context = edits.attend(made, value, dropout)
     else:
         context, _ = ALL_ATTENTION_FUNCTIONS["sdpa"](
-            module, query, key, value, attention_mask,
-            scaling=scaling, dropout=dropout, position_bias=position_bias, **other,
+            module, query, key, value, made.mask,
+            scaling=made.scaling, dropout=dropout, position_bias=made.position_bias, **other,
         )  # fmt: skip
-    return (context if edits is None else edits.finish(context)), None
+    return context if edits is None else edits.finish(context)
 
 
 def _observed(
@@ -325,7 +346,7 @@ def _headless_forward(
     module: Any, out_projection: str, hidden_states: torch.Tensor, *args: Any, **kwargs: Any
 ) -> tuple[torch.Tensor, None]:
     """Attention without heads: the bias of the output projection; the tap sees a map of no heads."""
-    _see_no_heads(module, hidden_states)
+    see_no_heads(module, hidden_states)
     return getattr(module, out_projection)(hidden_states[..., :0]), None
 
 

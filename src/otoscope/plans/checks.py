@@ -59,7 +59,7 @@ def check_lines(lines: Sequence[Line], sizes: Sizes) -> Sizes:
         try:
             left = fit([line.treatment], left, [one.treatment for one in lines[:k]])
         except OtoscopeError as error:
-            raise PlanError(f"{_named(k, line)}: {error.problem}", error.cure) from error
+            raise at_line(k, line, error) from error
         for j, earlier in enumerate(lines[:k]):
             _check_pair((j, earlier), (k, line), sizes)
     return left
@@ -107,8 +107,14 @@ def _names(pattern: str, sizes: Sizes) -> set[str]:
 
 def _within(name: str, whole: str) -> bool:
     """Whether a unit is another or a part of it; "*" stands for anything."""
+    name, whole = (one.replace(".head.", ".attention.head.") for one in (name, whole))
     expression = re.escape(whole).replace(r"\*", "[^.]*")
     return whole == "*" or re.match(rf"{expression}(\.|$)", name) is not None
+
+
+def at_line(k: int, line: Line, error: OtoscopeError) -> PlanError:
+    """What is wrong with a line, counted from 0, with the line's place."""
+    return PlanError(f"{_named(k, line)}: {error.problem}", error.cure)
 
 
 def _named(k: int, line: Line) -> str:

@@ -96,7 +96,8 @@ class Grounds:
         after = fit([treatment], self.sizes)
         layers = {unit.layer for unit in self.sizes.find(treatment.units) if unit.layer is not None}
         self.done.setdefault(treatment.kind, set()).update(layers)
-        cost = {} if self.estimate is None else self.estimate.cost(treatment, self.sizes, after)
+        earlier = [line.treatment for line in self.lines]
+        cost = {} if self.estimate is None else self.estimate.cost(treatment, self.sizes, after, earlier)
         name, source = ("", "") if self.rule is None else (self.rule.name, self.rule.source)
         self.lines.append(Line(treatment, tuple(evidence), expected, cost, name, source))
         self.spent += sum(change.cost for change in changes)

@@ -8,7 +8,8 @@ import torch
 from otoscope.errors import SurgeryError
 from otoscope.models import tap
 from otoscope.models.edits import ADAPTED, head_names
-from otoscope.models.families import submodule
+from otoscope.models.families import Family, submodule
+from otoscope.models.mapless import is_mapless
 from otoscope.surgery.edit import Edit, registered
 from otoscope.surgery.units import Parts
 
@@ -21,7 +22,7 @@ def head_axes(parts: Parts, layer: int) -> dict[str, int]:
     """
     attention = parts.attention(layer)
     query, key, value, out = parts.family.projections
-    if getattr(attention, query).out_features != getattr(attention, key).out_features:
+    if shares_keys(attention, parts.family):
         raise SurgeryError(
             f"Heads of layer {layer} share keys and values (grouped-query attention), and cannot be taken apart",
             "Gate them.",
@@ -32,6 +33,12 @@ def head_axes(parts: Parts, layer: int) -> dict[str, int]:
     axes |= dict(parts.family.position_tensors)
     there = dict(attention.named_parameters())
     return {name: axis for name, axis in axes.items() if name in there}
+
+
+def shares_keys(attention: Any, family: Family) -> bool:
+    """Whether several heads share their keys and values."""
+    value, out = (getattr(attention, name) for name in family.projections[2:])
+    return bool(value.out_features != out.in_features)
 
 
 def of_heads(tensor: torch.Tensor, axis: int, count: int, positions: list[int]) -> torch.Tensor:
@@ -98,7 +105,9 @@ def _cut(parts: Parts, layer: int, positions: list[int]) -> None:
         tensor = state[name].detach()
         parts.replace(f"{path}.{name}", tensor.index_select(axis, of_heads(tensor, axis, count, positions)))
     edits.keep(positions)
-    for name in {name.rpartition(".")[0] for name in axes if "." in name} | set(parts.family.projections):
+    mapless = is_mapless(attention, parts.family)
+    there = parts.family.projections[2 if mapless else 0 :]
+    for name in {name.rpartition(".")[0] for name in axes if "." in name} | set(there):
         linear: Any = submodule(attention, name)
         linear.out_features, linear.in_features = linear.weight.shape
     if hasattr(attention, "num_heads"):
@@ -108,4 +117,5 @@ def _cut(parts: Parts, layer: int, positions: list[int]) -> None:
     else:
         config = parts.own_config(attention)
         config.num_attention_heads = config.num_key_value_heads = len(positions)
-    tap.cut_heads(attention, parts.family.own_attention, parts.family.projections[3])
+    if not mapless:
+        tap.cut_heads(attention, parts.family.own_attention, parts.family.projections[3])

@@ -103,7 +103,8 @@ class LowRank(Edit):
             attention = attention_of(parts.layers[layer - 1], family)
             if unit.kind != "feed_forward" and attention is not None and _has_heads(attention, family):
                 for name in named:
-                    found[f"{place}.{family.attention}.{name}"] = layer, getattr(attention, name)
+                    if hasattr(attention, name):  # a layer without a map of its own has no queries and keys
+                        found[f"{place}.{family.attention}.{name}"] = layer, getattr(attention, name)
             if unit.kind != "attention" and "feed_forward" in wanted:
                 for path in _branches(family, unit, place):
                     for below, one in linear_maps(submodule(parts.encoder, path)):
@@ -112,7 +113,7 @@ class LowRank(Edit):
 
 
 def _has_heads(attention: Any, family: Family) -> bool:
-    return getattr(attention, family.projections[0]).out_features > 0
+    return getattr(attention, family.projections[2]).out_features > 0
 
 
 def _branches(family: Family, unit: Unit, place: str) -> list[str]:

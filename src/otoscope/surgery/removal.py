@@ -6,6 +6,7 @@ from typing import Any
 from otoscope.errors import SurgeryError
 from otoscope.models.absent import POSITION_BIAS, SHARED_BIAS, Absent, AbsentBranch, AbsentLayer, shared_bias
 from otoscope.models.families import submodule
+from otoscope.models.mapless import is_mapless
 from otoscope.surgery.edit import Edit, registered
 from otoscope.surgery.units import Parts, Unit
 
@@ -47,16 +48,20 @@ class Remove(Edit):
 
 
 def hand_on_bias(parts: Parts, layer: int) -> None:
-    """Hands the position embedding that a WavLM's layer holds for all of them on to the next one that has attention.
+    """Hands the position embedding that a WavLM's layer holds for all of them on to the next one that makes a map.
 
     Args:
         parts: the encoder.
-        layer: whose attention is to go; nothing is done where it holds none.
+        layer: whose attention, or map, is to go; nothing is done where it holds none.
     """
     found = shared_bias(parts.layers[layer - 1], parts.family)
     if found is None:
         return
-    later = [attention for number, attention in parts.attentions().items() if number > layer]
+    later = [
+        attention
+        for number, attention in parts.attentions().items()
+        if number > layer and not is_mapless(attention, parts.family)
+    ]
     for attention in later[:1]:
         setattr(attention, SHARED_BIAS, found)
     parts.keep_every_layer()

@@ -14,7 +14,7 @@ from otoscope.models.edits import ADAPTED, ADAPTER, head_names
 from otoscope.models.loading import load
 from otoscope.models.model import TRAINING_ONLY, SpeechModel
 from otoscope.surgery.edit import RECORD, Edit, registered
-from otoscope.surgery.heads import head_axes, of_heads
+from otoscope.surgery.heads import head_axes, of_heads, shares_keys
 from otoscope.surgery.units import Parts, Unit
 
 BATCH_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # what a batch norm holds beside its weights
@@ -226,8 +226,7 @@ def _heads_along(parts: Parts, path: str) -> tuple[int, tuple[int, ...]] | None:
     for layer, attention in parts.attentions().items():
         place = f"{parts.family.layers}.{layer - 1}.{parts.family.attention}."
         if path.startswith(place):
-            query, key = (getattr(attention, name).out_features for name in parts.family.projections[:2])
-            if query != key:
+            if shares_keys(attention, parts.family):
                 return None
             axis = head_axes(parts, layer).get(path.removeprefix(place))
             return None if axis is None else (axis, head_names(attention, parts.total_heads))

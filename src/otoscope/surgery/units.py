@@ -55,8 +55,8 @@ class Parts:
     Attributes:
         total_heads: heads of every layer of the original model.
         units: units by name, in the order of the signal; what was taken out is in `lost`.
-        repeated: whether the edit that is applied was applied before: units that it names may have been taken out
-            since, and nothing is left to be done to them.
+        repeated: whether what is applied was applied before: what it names may have been taken out since, and nothing is
+            left to be done to it.
     """
 
     def __init__(self, encoder: nn.Module, family: Family) -> None:
@@ -152,7 +152,7 @@ class Parts:
             gone = {key: unit for key, unit in self.lost.items() if expression.fullmatch(key)}
             if lost:
                 matched |= gone
-            if not matched and not (gone and self.repeated):
+            if not matched and not self.repeated:
                 self._refuse(pattern, name, list(gone.values()))
             found |= matched
         for unit in found.values():

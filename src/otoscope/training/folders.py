@@ -15,6 +15,7 @@ from transformers.utils import logging
 
 from otoscope.errors import TrainingError
 from otoscope.speech.locking import alone_in
+from otoscope.treatments.files import follow_umask
 
 RUN = "run"
 LOG = "log.jsonl"
@@ -153,6 +154,7 @@ def put_model(write: Callable[[Path], None], folder: Path) -> None:
     partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=folder))
     try:
         write(partial)
+        follow_umask(partial)
         for path in sorted(partial.iterdir(), key=lambda path: path.name == "config.json"):
             os.replace(path, folder / path.name)  # noqa: PTH105 - replaces on every system
     finally:

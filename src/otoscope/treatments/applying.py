@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from otoscope.errors import TreatmentError
+from otoscope.errors import SurgeryError, TreatmentError
 from otoscope.models.families import Family, family_of
 from otoscope.models.model import SpeechModel
 from otoscope.surgery.applying import edited, fingerprint
@@ -89,8 +89,22 @@ def treated_module(
         kept = [*(one for one in done if one not in treatments), *dict.fromkeys(treatments)]
         original = fingerprint(module) if before is None else before.fingerprint
         set_record(made, TreatmentRecord(tuple(kept), original, name if before is None else before.name))
-        training_of(made)  # refuses parameters that are not there
+        new = [one for one in treatments if one not in done]
+        _check_training(new, Parts(family.encoder(module), family), Parts(family.encoder(made), family))
     return made
+
+
+def _check_training(treatments: Sequence[Treatment], before: Parts, after: Parts) -> None:
+    """Makes sure that there are, or were before others took them out, the parameters that treatments name.
+
+    Raises:
+        SurgeryError: there never were.
+    """
+    for treatment in treatments:
+        try:
+            treatment.training(after)
+        except SurgeryError:
+            treatment.training(before)
 
 
 def treated_config(
@@ -173,7 +187,7 @@ def training_of(module: nn.Module) -> Training:
     if record is None:
         return asked
     parts = Parts(encoder, family)
-    parts.repeated = True  # units may have been taken out after they were named
+    parts.repeated = True  # what was named may have been taken out since
     for treatment in record.treatments:
         asked = asked.then(treatment.training(parts))
     within = {id(one): name for name, one in module.named_parameters()}

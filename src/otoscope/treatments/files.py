@@ -47,6 +47,7 @@ def put_whole(write: Callable[[Path], None], folder: Path) -> None:
             partial.mkdir()
             aside.mkdir()
             write(partial)
+            follow_umask(partial)
             _move(partial, aside, folder)
     except (OSError, SafetensorError) as error:  # what safetensors makes of a full disk
         for path in made:  # folders that are empty still
@@ -55,6 +56,20 @@ def put_whole(write: Callable[[Path], None], folder: Path) -> None:
         raise TreatmentError(
             f"The model cannot be written to {folder} ({error})", "Make room there, or choose another folder."
         ) from error
+
+
+def follow_umask(folder: Path) -> None:
+    """Gives the files of a folder the permissions that a new file has here.
+
+    What writes weights makes a file of its own name first, which is for its owner alone.
+    """
+    usual = folder / ".usual"
+    usual.touch()
+    mode = usual.stat().st_mode
+    usual.unlink()
+    for path in folder.iterdir():
+        if path.is_file():
+            path.chmod(mode)
 
 
 def _move(partial: Path, aside: Path, folder: Path) -> None:

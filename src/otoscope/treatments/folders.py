@@ -22,6 +22,7 @@ from otoscope.models.frontends import Frontend, write_frontend
 from otoscope.models.model import SpeechModel
 from otoscope.surgery.applying import edited
 from otoscope.surgery.applying import record as edits_of
+from otoscope.surgery.dropping import DropMap
 from otoscope.surgery.edit import RECORD as EDITS
 from otoscope.surgery.removal import Remove
 from otoscope.surgery.units import Parts
@@ -191,12 +192,21 @@ def _read_note(folder: Path) -> dict[str, Any]:
 def _read_weights(folder: Path, build: Any, config: Any, record: TreatmentRecord, stock: bool) -> nn.Module:
     """A model with the weights of a folder; where only otoscope can express it, its structure is made anew first."""
     with torch.random.fork_rng(devices=[]), no_init_weights():
-        module = build(config)
-        module.tie_weights()
-        if not stock:
-            edits = [edit for edit in record.edits if edit.structural]
-            module = edited(module, edits, share=True, applied=edits)
+        blank = build(config)
+        blank.tie_weights()
     state = load_file(folder / (STOCK if stock else OWN))
+    edits = () if stock else tuple(edit for edit in record.edits if edit.structural)
+    module = edited(blank, edits, share=True, applied=edits) if edits else blank
+    drops = [edit for edit in edits if isinstance(edit, DropMap)]
+    if drops and set(state) - set(module.state_dict()):
+        # Written with the queries and keys of replaced maps, which are read where they were, and then dropped.
+        whole = edited(blank, [edit for edit in edits if edit not in drops], share=True, applied=edits)
+        return edited(_filled(whole, state, folder), drops, share=True, applied=edits)
+    return _filled(module, state, folder)
+
+
+def _filled(module: nn.Module, state: Mapping[str, torch.Tensor], folder: Path) -> nn.Module:
+    """A module with the tensors of a folder, of which there must be all and no others."""
     there, aliases = module.state_dict(), _aliases(module)
     strange = sorted((set(there) - aliases) ^ set(state))
     strange += [name for name, value in state.items() if name in there and there[name].shape != value.shape]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from otoscope.errors import TreatmentError
 from otoscope.models.edits import ADAPTER
 from otoscope.surgery.units import Parts
 from otoscope.treatments.sizes import Sizes
@@ -27,13 +28,29 @@ class Freeze(Treatment):
         """See `Treatment`."""
         for pattern in (self.units, self.but):
             if pattern:
-                sizes.find(pattern)
+                check_trainable(pattern, sizes)
 
     def training(self, parts: Parts) -> Training:
         """See `Treatment`."""
         kept = set(parameters(parts, self.but)) if self.but else set()
         named = parameters(parts, self.units)
         return Training(frozenset(name for name in named if name not in kept and ADAPTER not in name))
+
+
+def check_trainable(pattern: str, sizes: Sizes) -> None:
+    """Refuses what has no parameters of its own to be trained or not.
+
+    Raises:
+        SurgeryError: there is no such unit.
+        TreatmentError: it is a head, which shares its tensors with the others of its layer.
+    """
+    for unit in sizes.find(pattern):
+        if unit.kind == "head":
+            raise TreatmentError(
+                f"{unit.name} shares its parameters with the other heads of its layer, and cannot be trained otherwise "
+                "than they",
+                f"Name layer.{unit.layer}.attention.",
+            )
 
 
 def parameters(parts: Parts, pattern: str) -> list[str]:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from otoscope.errors import TreatmentError
 from otoscope.surgery.units import Parts
-from otoscope.treatments.freeze import parameters
+from otoscope.treatments.freeze import check_trainable, parameters
+from otoscope.treatments.sizes import Sizes
 from otoscope.treatments.treatment import Training, Treatment, registered
 
 
@@ -29,6 +30,10 @@ class LearningRate(Treatment):
                 f"A learning rate cannot be multiplied by {self.factor!r}",
                 "Give a factor above 0; what is not to be trained is frozen.",
             )
+
+    def check(self, sizes: Sizes) -> None:
+        """See `Treatment`."""
+        check_trainable(self.units, sizes)
 
     def training(self, parts: Parts) -> Training:
         """See `Treatment`."""

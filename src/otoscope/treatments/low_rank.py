@@ -10,13 +10,15 @@ from otoscope.models.edits import ADAPTED, ADAPTER
 from otoscope.models.model import SpeechModel
 from otoscope.surgery.edit import RECORD as EDITS
 from otoscope.surgery.edit import Edit
-from otoscope.surgery.low_rank import KINDS, merged_module, target_names
+from otoscope.surgery.low_rank import KINDS, TARGETS, merged_module, target_names
 from otoscope.surgery.low_rank import LowRank as LowRankEdit
 from otoscope.surgery.units import Parts
 from otoscope.treatments.applying import RECORD, TreatmentRecord, record_of, set_record, training_of
 from otoscope.treatments.freeze import parameters
 from otoscope.treatments.sizes import Sizes
 from otoscope.treatments.treatment import Training, Treatment, registered
+
+ATTENTION = TARGETS[:4]
 
 
 @registered
@@ -54,13 +56,29 @@ class LowRank(Treatment):
     def check(self, sizes: Sizes) -> None:
         """See `Treatment`."""
         units, wanted = sizes.find(self.units, KINDS), target_names(self.targets)
-        attends = {unit.name for unit in units if unit.kind != "feed_forward" and sizes.heads[(unit.layer or 0) - 1]}
+        attends = {
+            unit.layer or 0 for unit in units if unit.kind != "feed_forward" and sizes.heads[(unit.layer or 0) - 1]
+        }
+        projected = {layer for layer in attends if set(wanted) & set(there_are(layer, sizes))}
         feeds = {unit.name for unit in units if unit.kind != "attention"}
-        if not (attends and wanted != ("feed_forward",)) and not (feeds and "feed_forward" in wanted):
+        if not projected and not (feeds and "feed_forward" in wanted):
             raise TreatmentError(
                 f"{self.units!r} has no linear map called {' or '.join(wanted)}",
                 "Name a unit that has, or other targets.",
             )
+        for layer in sorted(projected):
+            inner = sizes.heads[layer - 1] * (sizes.width // sizes.total_heads)
+            if self.rank > min(inner, sizes.width):
+                raise TreatmentError(
+                    f"Rank {self.rank} is more than the projections of layer {layer} have, between {sizes.width} and "
+                    f"{inner} units",
+                    f"Give a rank of {min(inner, sizes.width)} at most.",
+                )
+
+
+def there_are(layer: int, sizes: Sizes) -> tuple[str, ...]:
+    """The projections of attention that a layer with heads has: none for a map where the map is not its own."""
+    return ATTENTION[2:] if layer in sizes.mapless else ATTENTION
 
 
 def merged(model: SpeechModel) -> SpeechModel:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from otoscope.errors import TreatmentError
 from otoscope.surgery.edit import Edit
 from otoscope.surgery.heads import CutHeads
 from otoscope.treatments.sizes import Sizes
@@ -29,7 +30,17 @@ class PruneHeads(Treatment):
 
     def check(self, sizes: Sizes) -> None:
         """See `Treatment`."""
-        sizes.find(self.units, ("head", "attention", "layer"), cut=True)
+        found = sizes.find(self.units, ("head", "attention", "layer"), cut=True)
+        if not sizes.attending & {unit.layer for unit in found}:
+            raise TreatmentError(f"{self.units!r} names layers without attention", "Name a layer that has attention.")
+        names = self.left(sizes).head_names
+        for layer, source in sorted(sizes.maps):
+            if names[layer - 1] != names[source - 1]:
+                raise TreatmentError(
+                    f"Layer {layer} uses the attention map of layer {source}, and would be left with the heads "
+                    f"{list(names[layer - 1])}, the other with {list(names[source - 1])}",
+                    f"Prune the same heads from both at once, as in layer.{source},{layer}.head.0.",
+                )
 
     def left(self, sizes: Sizes) -> Sizes:
         """See `Treatment`."""

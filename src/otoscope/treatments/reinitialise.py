@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from otoscope.errors import TreatmentError
 from otoscope.surgery.edit import Edit
 from otoscope.surgery.reset import Redraw, Reset
+from otoscope.treatments.sizes import Sizes
 from otoscope.treatments.treatment import Treatment, registered
 
 
@@ -27,3 +29,13 @@ class Reinitialise(Treatment):
     def edits(self) -> tuple[Edit, ...]:
         """See `Treatment`."""
         return (Reset(self.units, self.checkpoint) if self.checkpoint else Redraw(self.units, self.seed),)
+
+    def check(self, sizes: Sizes) -> None:
+        """See `Treatment`."""
+        for unit in sizes.find(self.units):
+            if unit.kind in ("layer", "attention") and unit.layer in sizes.replaced:
+                raise TreatmentError(
+                    f"What stands in place of the attention of layer {unit.layer} has no law of the library's, and is in "
+                    "no checkpoint of the original",
+                    f"Name other branches, such as layer.{unit.layer}.feed_forward*; or re-initialise the layer first.",
+                )

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from otoscope.errors import TreatmentError
 from otoscope.surgery.attention import ReplaceMap
+from otoscope.surgery.dropping import DropMap
 from otoscope.surgery.edit import Edit
 from otoscope.treatments.bypass import check_lenders
 from otoscope.treatments.sizes import Sizes
@@ -17,6 +18,8 @@ MODULES = ("feed-forward", "convolution")
 @dataclass(frozen=True)
 class ReplaceAttention(Treatment):
     """Replaces the maps of all heads of layers, or their attention as a whole.
+
+    Layers whose maps are replaced lose what only made them: queries, keys and what tells positions.
 
     Attributes:
         units: layers or attention modules.
@@ -38,7 +41,7 @@ class ReplaceAttention(Treatment):
     def edits(self) -> tuple[Edit, ...]:
         """See `Treatment`."""
         if self.by in MAPS:
-            return (ReplaceMap(self.units, self.by, self.width, self.source),)
+            return (ReplaceMap(self.units, self.by, self.width, self.source), DropMap(self.units))
         if self.by not in MODULES:
             raise TreatmentError(
                 f"Attention is not replaced by {self.by!r}", f"It is replaced by {', '.join(MAPS + MODULES)}."
@@ -52,16 +55,26 @@ class ReplaceAttention(Treatment):
         pairs = self._pairs(sizes)
         if self.by in MODULES:
             check_lenders(set(pairs), sizes)
+            return
+        after = self.left(sizes)
+        for layer, source in sorted(after.maps):
+            if source in after.fixed:
+                raise TreatmentError(
+                    f"Layer {layer} would use the attention map of layer {source}, which is uniform or local and is not "
+                    "made",
+                    f"Give layer {layer} the same map by itself.",
+                )
 
     def left(self, sizes: Sizes) -> Sizes:
         """See `Treatment`."""
         pairs = self._pairs(sizes)
         if self.by in MODULES:
-            return sizes.headless(pairs)
+            left = sizes.headless(pairs)
+            return replace(left, replaced=left.replaced | frozenset(pairs))
         kept = {pair for pair in sizes.maps if pair[0] not in pairs}
-        return replace(
-            sizes, maps=frozenset(kept | {(layer, source) for layer, source in pairs.items() if source is not None})
-        )
+        borrowed = {(layer, source) for layer, source in pairs.items() if source is not None}
+        fixed = frozenset(layer for layer, source in pairs.items() if source is None)
+        return replace(sizes, maps=frozenset(kept | borrowed), fixed=sizes.fixed.difference(pairs) | fixed)
 
     def _pairs(self, sizes: Sizes) -> dict[int, int | None]:
         """The layers whose attention is replaced, and whose map each uses, None where no layer's."""

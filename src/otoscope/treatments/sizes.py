@@ -9,7 +9,14 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from otoscope.errors import SurgeryError, TreatmentError
-from otoscope.models.absent import borrowed_maps, branch_names, kept_heads, removed_units
+from otoscope.models.absent import (
+    borrowed_maps,
+    branch_names,
+    fixed_maps,
+    kept_heads,
+    removed_units,
+    replaced_attention,
+)
 from otoscope.models.families import FAMILIES, Family
 from otoscope.models.model import SpeechModel
 from otoscope.surgery.patterns import alternatives, nearest
@@ -28,6 +35,9 @@ class Sizes:
         head_names: numbers of the heads that each layer has, layer 1 first; none where a layer or its attention is gone.
         removed: layers and branches that were taken out, by name.
         maps: pairs of a layer and the earlier layer whose attention map it uses.
+        fixed: layers whose map is the same whatever is heard.
+        replaced: layers where a module of another kind stands in place of attention.
+        total_heads: heads of every layer of the original; 0 is one more than the highest that is named.
     """
 
     family: str
@@ -35,6 +45,13 @@ class Sizes:
     head_names: tuple[tuple[int, ...], ...]
     removed: frozenset[str] = frozenset()
     maps: frozenset[tuple[int, int]] = field(default=frozenset())
+    fixed: frozenset[int] = frozenset()
+    replaced: frozenset[int] = frozenset()
+    total_heads: int = 0
+
+    def __post_init__(self) -> None:
+        highest = max((head + 1 for kept in self.head_names for head in kept), default=0)
+        object.__setattr__(self, "total_heads", max(self.total_heads, highest))
 
     @classmethod
     def of(cls, model: SpeechModel) -> Sizes:
@@ -48,6 +65,7 @@ class Sizes:
         return cls(
             family.name, getattr(parts.config, family.size_names[0]), kept_heads(layers, family, parts.total_heads),
             frozenset(removed_units(layers, family)), frozenset(borrowed_maps(layers, family).items()),
+            frozenset(fixed_maps(layers, family)), frozenset(replaced_attention(layers, family)), parts.total_heads,
         )  # fmt: skip
 
     @classmethod
@@ -64,6 +82,8 @@ class Sizes:
             found = cls(
                 str(described["family"]), int(described["width"]), tuple(tuple(map(int, kept)) for kept in names),
                 frozenset(described.get("removed", ())), frozenset(borrowed.items()),
+                frozenset(map(int, described.get("fixed_maps", ()))),
+                frozenset(map(int, described.get("replaced_attention", ()))), int(described.get("original_heads", 0)),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
             raise TreatmentError(
@@ -82,6 +102,17 @@ class Sizes:
     def heads(self) -> tuple[int, ...]:
         """Number of heads of each layer, layer 1 first."""
         return tuple(len(names) for names in self.head_names)
+
+    @property
+    def mapless(self) -> frozenset[int]:
+        """Layers that make no map of their own, and so have neither queries nor keys."""
+        return self.fixed | {layer for layer, _ in self.maps}
+
+    @property
+    def attending(self) -> frozenset[int]:
+        """Layers that have attention, whether heads of it are left or not."""
+        gone = {layer for layer in self.layers_left if f"layer.{layer}.attention" in self.removed}
+        return frozenset(self.layers_left) - gone - self.replaced
 
     @property
     def layers_left(self) -> tuple[int, ...]:
@@ -106,7 +137,8 @@ class Sizes:
         """The sizes once the attention of layers has no heads any more."""
         gone = set(layers)
         names = tuple(() if k in gone else kept for k, kept in enumerate(self.head_names, start=1))
-        return replace(self, head_names=names, maps=frozenset(pair for pair in self.maps if pair[0] not in gone))
+        maps = frozenset(pair for pair in self.maps if pair[0] not in gone)
+        return replace(self, head_names=names, maps=maps, fixed=self.fixed - gone)
 
     def without(self, units: Sequence[Unit]) -> Sizes:
         """The sizes once layers, branches and heads are taken out."""
@@ -116,8 +148,12 @@ class Sizes:
             tuple(head for head in kept if (layer, head) not in cut)
             for layer, kept in enumerate(self.head_names, start=1)
         )
-        left = replace(self, head_names=names, removed=self.removed | gone)
-        return left.headless(unit.layer or 0 for unit in units if unit.kind in ("layer", "attention"))
+        layers = {unit.layer or 0 for unit in units if unit.kind == "layer"}
+        # A branch that was taken out before goes with its layer.
+        removed = {name for name in self.removed if int(name.split(".")[1]) not in layers} | gone
+        silent = {unit.layer or 0 for unit in units if unit.kind in ("layer", "attention")}
+        left = replace(self, head_names=names, removed=frozenset(removed), replaced=self.replaced - silent)
+        return left.headless(silent)
 
     def find(self, pattern: str, kinds: Sequence[str] | None = None, cut: bool = False) -> list[Unit]:
         """Units by name, as `Parts.find` finds them in the model itself.
@@ -145,10 +181,10 @@ class Sizes:
                 first = next(iter(lost.values()))
                 what = "a head that was cut" if heads else f"{first.name}, which was taken out"
                 raise SurgeryError(f"{pattern!r} names {what} of this model", "Name a unit that is left.")
-            if not matched and not (kinds is None and self._within(name, there)):
+            if not matched and not (kinds is None and self._within(name, there, gone, pattern)):
                 raise SurgeryError(
                     f"{pattern!r} matches no unit of this {self.family} model of {self.layers} layers with "
-                    f"{max(self.heads, default=0)} heads",
+                    f"{self.total_heads} heads",
                     nearest(name, [*there, *gone]),
                 )
             found |= matched
@@ -166,22 +202,25 @@ class Sizes:
 
     def _units(self) -> tuple[dict[str, Unit], dict[str, Unit]]:
         """Units of the layers that are there, and those that were taken out."""
-        total = max((head + 1 for kept in self.head_names for head in kept), default=0)
         there: dict[str, Unit] = {}
         gone: dict[str, Unit] = {}
         for layer, kept in enumerate(self.head_names, start=1):
             whole = f"layer.{layer}"
             units = [Unit(whole, "layer", (), layer)]
             units += [Unit(f"{whole}.{key}", kind, (), layer) for key, kind in branch_names(self.table)]
-            units += [Unit(f"{whole}.head.{head}", "head", (), layer, head) for head in range(total)]
+            units += [Unit(f"{whole}.head.{head}", "head", (), layer, head) for head in range(self.total_heads)]
             for unit in units:
                 lost = whole in self.removed or unit.name in self.removed
                 lost |= unit.head is not None and unit.head not in kept
                 (gone if lost else there)[unit.name] = unit
         return there, gone
 
-    def _within(self, name: str, there: Mapping[str, Unit]) -> bool:
-        """Whether a name may be one of the library's own: outside the layers, or within a unit that is there."""
+    def _within(self, name: str, there: Mapping[str, Unit], gone: Mapping[str, Unit], pattern: str) -> bool:
+        """Whether a name may be one of the library's own: outside the layers, or within a unit that is there.
+
+        Raises:
+            SurgeryError: it is within a unit that was taken out.
+        """
         steps = name.split(".")
         if steps[0] != "layer":
             misspelt = len(steps) > 1 and SequenceMatcher(None, steps[0], "layer").ratio() > ALIKE
@@ -192,4 +231,9 @@ class Sizes:
             (_, expression), = alternatives(".".join(steps[:length]))  # fmt: skip
             if any(expression.fullmatch(key) for key in there):
                 return True
+            lost = next((key for key in gone if expression.fullmatch(key)), None)
+            if lost is not None:
+                raise SurgeryError(
+                    f"{pattern!r} names {lost}, which was taken out of this model", "Name a unit that is left."
+                )
         return False

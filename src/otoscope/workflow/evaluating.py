@@ -220,6 +220,7 @@ def evaluate(
         SpeechError: the corpus cannot be read, or holds an utterance that is bad or has no transcript.
         EvaluationError: a metric is unknown or cannot be taken on this corpus, the seed is below zero, the language model
             cannot be read, or weights are to be chosen without one or on the corpus itself.
+        TrainingError: weights are to be chosen on the speech of an examination.
     """
     if seed < 0:
         raise EvaluationError(f"The seed is {seed}", "Give zero or more.")

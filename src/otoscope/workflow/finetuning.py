@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from otoscope.training.teacher import Teacher, TeacherSettings
 from otoscope.training.vocabulary import CHARACTERS, check_kind, make_vocabulary
 from otoscope.treatments.treatment import Treatment
 from otoscope.workflow.training_speech import run_training, training_speech
-from otoscope.workflow.treating import treat
+from otoscope.workflow.treating import PLAN, as_plan, carried_plan, treat
 
 
 @without_bars()
@@ -56,7 +57,7 @@ def finetune(
 
     A model that has a CTC head already keeps it and its vocabulary, unless one is named; any other gets a fresh head for
     the characters of the transcripts, in lower case. A treated model is trained and stored with its treatments, of which
-    some say what is frozen and what learns faster.
+    some say what is frozen and what learns faster, and with its plan.
 
     Args:
         model: what `otoscope.load` takes, or what it gave.
@@ -103,9 +104,11 @@ def finetune(
     if isinstance(vocabulary, str):
         check_kind(vocabulary)
     check_folder(folder, resume)
+    given = None if plan is None else as_plan(plan)
     ready = model if isinstance(model, SpeechModel) else load(model)
-    if plan is not None:
-        ready = treat(ready, plan, name=ready.name, any_weights=any_weights)
+    carried = carried_plan(ready, given)
+    if given is not None:
+        ready = treat(ready, given, name=ready.name, any_weights=any_weights)
     speech = training_speech(corpus, dev, hold_out, settings.seed, skip_bad, ready.frontend, augmentation.speed[1])
     if not any(u.transcript for u in speech.corpus):
         raise TrainingError(
@@ -113,16 +116,19 @@ def finetune(
         )
     speech.keep(check_transcript)
     speech.take(subset, settings.seed)
-    source, spelling = _with_head(ready, [*speech.train, *speech.held], vocabulary, settings.seed)
+    source, spelling = with_head(ready, [*speech.train, *speech.held], vocabulary, settings.seed)
     phones = sorted({x.label for u in speech.train for x in u.tiers.get("phone", ())}) if ctc.phone_layer else []
     recogniser = Recogniser(SpeechModel(source, ready.family, ready.frontend, ready.name), spelling)
     followed = None if teacher is None else Teacher(load_recogniser(teacher), recogniser, following)
     made = Ctc(recogniser, ctc, augmentation, phones, settings.seed, followed)
     speech.keep(made.check)
-    return run_training(made, speech, settings, folder, resume, report)
+    outcome = run_training(made, speech, settings, folder, resume, report)
+    if carried is not None and os.environ.get("RANK", "0") == "0":
+        carried.save(folder / PLAN)
+    return outcome
 
 
-def _with_head(
+def with_head(
     ready: SpeechModel, utterances: Sequence[Utterance], vocabulary: str | Vocabulary | None, seed: int
 ) -> tuple[nn.Module, Vocabulary]:
     """A copy of the model with a CTC head, and the head's vocabulary."""

@@ -15,11 +15,12 @@ import numpy as np
 
 from otoscope.diagnosis.provenance import versions
 from otoscope.diagnosis.result import Diagnosis
-from otoscope.errors import OtoscopeError, PlanError
+from otoscope.errors import EvaluationError, OtoscopeError, PlanError
 from otoscope.evaluation.error_rates import WordErrorRate
 from otoscope.evaluation.metric import recognise
 from otoscope.evaluation.references import split_usable
 from otoscope.evaluation.timing import compare_time
+from otoscope.evaluation.tuning import check_apart
 from otoscope.models.recogniser import Recogniser, load_recogniser
 from otoscope.plans.halving import Point, pareto_front, successive_halving
 from otoscope.plans.plan import Plan
@@ -86,7 +87,7 @@ def search(
         levels: limits of the rules at each level; see `plans.Limits`.
         limits: of the rules at all levels.
         plans: what to try, by name, rather than what the rules write.
-        exam: examination speech, of which only the list of utterances is read, to make sure that it is not touched.
+        exam: examination speech, to make sure that it is not touched; see `evaluation.tuning.check_apart`.
         dev_seconds: how much of the development speech is used; None is all of it.
         settings: of the fine-tuning; steps and seed are set by the search.
         eta: 1 / eta of the plans go on to the next round.
@@ -97,7 +98,7 @@ def search(
 
     Raises:
         PlanError: there is no plan to try, none within the budget, a choice means nothing, development speech is also
-            to be trained on or is that of the examination, or the folder holds another search.
+            to be trained on or is that of the examination, whatever it is called, or the folder holds another search.
         TrainingError: speech of an examination is to be tuned or trained on.
     """
     place = Path(output)
@@ -105,7 +106,8 @@ def search(
     _check_choices(goal, cost, budget, steps)
     # Whether both may be trained or tuned on is found out before anything is loaded.
     heard = read_training_corpus(dev, skip_bad)
-    _check_apart(heard, read_training_corpus(train, skip_bad), exam)
+    learnt = read_training_corpus(train, skip_bad)
+    _check_apart(heard, learnt, exam)
     ready = model if isinstance(model, Recogniser) else load_recogniser(model)
     if skip_bad:
         heard, _ = split_usable(ready, heard)
@@ -120,6 +122,7 @@ def search(
         "steps": list(steps), "eta": eta, "fewest": fewest, "seed": seed, "dev": heard.name,
         "dev_fingerprint": heard.fingerprint(),
         "dev_seconds": heard.seconds, "train": str(train.name if isinstance(train, Corpus) else train),
+        "train_fingerprint": learnt.fingerprint(), "skip_bad": skip_bad,
         "plans": {name: [one.to_dict() for one in plan.treatments] for name, plan in tried.items()},
         "training": trained.to_dict(),
     }  # fmt: skip
@@ -286,7 +289,7 @@ def _check_choices(goal: str, cost: str, budget: float | None, steps: Sequence[i
 
 
 def _check_apart(dev: Corpus, train: Corpus, exam: Corpus | str | Path | None) -> None:
-    """Refuses speech that two of the sets share: an utterance by name and length, or a voice.
+    """Refuses speech that two of the sets share, under whatever name, and voices of the examination in the others.
 
     Raises:
         PlanError: they are not apart.
@@ -294,13 +297,16 @@ def _check_apart(dev: Corpus, train: Corpus, exam: Corpus | str | Path | None) -
     sets = {"development": dev, "training": train}
     if exam is not None:
         sets["examination"] = exam if isinstance(exam, Corpus) else read_corpus(exam, skip_bad=True)
-    for one, other in (("development", "training"), ("development", "examination"), ("training", "examination")):
+    told = {"development": "plans are judged on", "training": "models are trained on"}
+    for one, other in (("training", "development"), ("development", "examination"), ("training", "examination")):
         if other not in sets:
             continue
-        keys = [{(each.id, each.n_samples) for each in sets[name]} for name in (one, other)]
-        shared = sorted(name for name, _ in keys[0] & keys[1])
-        if shared:
-            raise PlanError(f"Utterance {shared[0]!r} is in the {one} and in the {other} speech", "Keep them apart.")
+        try:
+            check_apart(sets[one], sets[other], told[one])
+        except EvaluationError as error:
+            raise PlanError(
+                f"The {one} and the {other} speech share an utterance: {error.problem}", error.cure
+            ) from error
         voices = sorted(set(sets[one].speakers) & set(sets[other].speakers))
         if voices and other == "examination":
             raise PlanError(

@@ -10,19 +10,21 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from otoscope.errors import PlanError
+from otoscope.errors import CheckpointError, OtoscopeError, PlanError, SurgeryError, TreatmentError
 from otoscope.evaluation.timing import TimeComparison, compare_time
 from otoscope.models.loading import load
 from otoscope.models.model import SpeechModel
+from otoscope.plans.checks import at_line
 from otoscope.plans.plan import Line, Plan
 from otoscope.speech.corpus import Corpus
-from otoscope.treatments.applying import treated
+from otoscope.treatments.applying import record_of, treated
 from otoscope.treatments.folders import save_treated
 from otoscope.treatments.sizes import Sizes
 from otoscope.treatments.treatment import Treatment
 from otoscope.workflow.corpora import read_corpus
 
 PLAN = "plan.toml"
+_UNFIT = (SurgeryError, TreatmentError, CheckpointError)
 TIMED_SECONDS = 10.0
 """About so much speech is in each of the runs that are timed."""
 
@@ -82,10 +84,9 @@ def treat(
 
     Raises:
         ModelError: the model cannot be loaded.
-        PlanError: the plan cannot be read, is for another model, or cannot be carried out; or it holds no treatment, so
-            that there is none to be stored.
-        SurgeryError: a treatment does not fit what the model is made of.
-        TreatmentError: a treatment does not fit the model, or the folder cannot be written.
+        PlanError: the plan cannot be read, is for another model, or cannot be carried out, with the line; or it holds no
+            treatment, so that there is none to be stored.
+        TreatmentError: the folder cannot be written.
     """
     made = as_plan(plan)
     if output is not None:
@@ -97,7 +98,10 @@ def treat(
             )
     ready = model if isinstance(model, SpeechModel) else load(model, device=device)
     made.check(Sizes.of(ready), ready.fingerprint(), same_sizes=any_weights)
-    found = treated(ready, made.treatments, name)
+    try:
+        found = treated(ready, made.treatments, name)
+    except _UNFIT as error:
+        raise _located(ready, made, error) from error
     if output is not None:
         _store(found, made, Path(output))
     return found
@@ -152,6 +156,35 @@ def as_plan(plan: Plan | str | Path | Sequence[Treatment]) -> Plan:
     return Plan(tuple(Line(one) for one in plan))
 
 
+def carried_plan(model: SpeechModel, plan: Plan | None) -> Plan | None:
+    """The plan that goes with a model which is treated again, or only trained: all that is done to the original.
+
+    Args:
+        model: before its treatment by `plan`; the plan in the folder that it was read from is taken, and lines without
+            evidence for what that does not tell.
+        plan: what is done to it now; None is nothing.
+
+    Returns:
+        None where nothing is done.
+
+    Raises:
+        PlanError: the plan in the model's folder cannot be read.
+    """
+    record = record_of(model.source)
+    done = () if record is None else record.treatments
+    beside = Path(str(getattr(model.source.config, "_name_or_path", ""))) / PLAN
+    before = Plan.load(beside) if done and beside.is_file() else Plan()
+    now = plan or Plan()
+    known = [line for line in before.lines if line.treatment in done]
+    known += [Line(one) for one in done if one not in {line.treatment for line in known}]
+    lines = (*known, *(line for line in now.lines if line.treatment not in done))
+    if not lines:
+        return None
+    last = now if now.lines else before
+    about = before if done else now
+    return Plan(lines, last.goal, about.model, last.diagnosis, tuple(dict.fromkeys((*before.notes, *now.notes))))
+
+
 def check_folder(folder: str | Path) -> None:
     """Makes sure that a treated model may be written to a folder; to be called before long work.
 
@@ -165,6 +198,16 @@ def check_folder(folder: str | Path) -> None:
         raise PlanError(
             f"The folder {folder} holds something other than a treated model", "Name a new or empty folder."
         )
+
+
+def _located(model: SpeechModel, plan: Plan, error: OtoscopeError) -> OtoscopeError:
+    """Why a plan cannot be carried out, with the first line that cannot: not all of it can be told from sizes."""
+    for k, line in enumerate(plan.lines):
+        try:
+            treated(model, plan.treatments[: k + 1])
+        except _UNFIT as first:
+            return at_line(k, line, first)
+    return error
 
 
 def _store(model: SpeechModel, plan: Plan, folder: Path) -> None:

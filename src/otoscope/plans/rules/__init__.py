@@ -11,12 +11,14 @@ from otoscope.plans.rules.prune_heads import PRUNE_HEADS
 from otoscope.plans.rules.reinitialise_top import REINITIALISE_TOP
 from otoscope.plans.rules.remove_ambient_blocks import REMOVE_AMBIENT_BLOCKS
 from otoscope.plans.rules.remove_global_heads import REMOVE_GLOBAL_HEADS
+from otoscope.plans.rules.reuse_maps import REUSE_MAPS
 
 # What saves most comes first, since all of them share one margin.
 RULES: tuple[Rule, ...] = (
     REMOVE_AMBIENT_BLOCKS,
     AVOID_HARMFUL_BLOCKS,
     BYPASS_DISPENSABLE,
+    REUSE_MAPS,
     PRUNE_HEADS,
     REMOVE_GLOBAL_HEADS,
     LIMIT_SPANS,

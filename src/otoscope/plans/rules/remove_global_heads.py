@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from otoscope.plans.grounds import Grounds, Rule, absent, named_heads
 from otoscope.plans.plan import Evidence
+from otoscope.plans.rules.prune_heads import sharing
 from otoscope.treatments.prune_heads import PruneHeads
 
 
@@ -27,7 +28,9 @@ def _act(grounds: Grounds) -> Sequence[str]:
         ]
     point = max(better, key=lambda row: (row.low or 0.0, -int(row.other or 0)))
     heads = {(row.layer or 0, row.head or 0): row for row in ranked[: int(point.other or 0)]}
-    for layer, units in named_heads([head for head in heads if head in grounds.heads()]).items():
+    shared = sharing(grounds)
+    kept = [head for head in heads if head in grounds.heads() and head[0] in shared]
+    for layer, units in named_heads([head for head in heads if head in grounds.heads() and head not in kept]).items():
         evidence = [
             Evidence(
                 point.measure, f"the {point.other} most global heads", point.value or 0.0, point.low, point.high, 0.0,
@@ -41,6 +44,9 @@ def _act(grounds: Grounds) -> Sequence[str]:
         ]  # fmt: skip
         expected = f"Together with the other global heads: phones are read better by {point.value:+.3g} of frames."
         grounds.prescribe(PruneHeads(units), evidence, expected)
+    if kept:
+        layers = ", ".join(f"layer.{layer}" for layer in sorted({layer for layer, _ in kept}))
+        return [f"{len(kept)} of the {point.other} heads are kept, since {layers} share a map"]
     return []
 
 
