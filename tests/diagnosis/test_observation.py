@@ -40,6 +40,11 @@ def whole(model, corpus):
     return observe(model, corpus)
 
 
+@pytest.fixture(scope="module")
+def told(whole):
+    return whole.compute()
+
+
 def close(a, b, tolerance):
     assert a.drop("value", "low", "high", "floor").equals(b.drop("value", "low", "high", "floor"))
     for column in ("value", "low", "high", "floor"):
@@ -53,41 +58,40 @@ GROUNDLESS = (
 """What three utterances a speaker of three numbers, with pauses between, give no ground for."""
 
 
-def test_every_measure_of_the_catalogue_gives_rows(whole):
-    diagnosis = whole.compute()
+def test_every_measure_of_the_catalogue_gives_rows(whole, told):
     wanted = [entry for entry, _ in choose(None)]
     assert {entry.group for entry in wanted} == {"layers", "heads", "blocks"}
     # Three blocks of so little speech follow no trend, and depart from none.
     untold = {*GROUNDLESS, "neighbour-deviation", "trend-residual"}
-    assert set(diagnosis.table["measure"]) == {entry.name for entry in wanted} - untold
-    assert {one["measure"] for one in diagnosis.provenance["skipped"]} == set(GROUNDLESS)
-    assert diagnosis.provenance["measures"] == [entry.name for entry in wanted if entry.name not in GROUNDLESS]
-    heads = diagnosis.measure("globalness")
+    assert set(told.table["measure"]) == {entry.name for entry in wanted} - untold
+    assert {one["measure"] for one in told.provenance["skipped"]} == set(GROUNDLESS)
+    assert told.provenance["measures"] == [entry.name for entry in wanted if entry.name not in GROUNDLESS]
+    heads = told.measure("globalness")
     assert heads.height == 12
     assert heads["head"].to_list()[:5] == [0, 1, 2, 3, 0]
     assert heads["n"].to_list() == [12] * 12
     assert (heads["low"] <= heads["value"]).all()
     assert (heads["high"] >= heads["value"]).all()
-    mel = diagnosis.measure("cca-mel")
+    mel = told.measure("cca-mel")
     assert mel["stream"].to_list() == list(whole.model.anatomy.streams)
-    assert diagnosis.measure("relative-profile").height == 3 * 103
+    assert told.measure("relative-profile").height == 3 * 103
 
 
-def test_any_order_gives_the_same(model, corpus, whole):
+def test_any_order_gives_the_same(model, corpus, told):
     order = np.random.default_rng(0).permutation(len(corpus))
     shuffled = replace(corpus, utterances=tuple(corpus[int(k)] for k in order))
     again = observe(model, shuffled).compute()
-    assert again.table.equals(whole.compute().table)
+    assert again.table.equals(told.table)
 
 
-@pytest.mark.parametrize("parts", [2, 5, 12])
-def test_any_split_merges_to_the_same(model, corpus, whole, parts):
+@pytest.mark.parametrize("parts", [2, pytest.param(5, marks=pytest.mark.slow), 12])
+def test_any_split_merges_to_the_same(model, corpus, whole, parts, told):
     pieces = [observe(model, corpus, corpus.subset([u.id for u in list(corpus)[k::parts]])) for k in range(parts)]
     merged = pieces[-1]
     for piece in pieces[:-1]:
         merged.merge(piece)
     assert merged.seen == whole.seen
-    close(merged.compute().table, whole.compute().table, 1e-9)
+    close(merged.compute().table, told.table, 1e-9)
 
 
 def test_states_merge_to_ten_digits(model, corpus, whole):
@@ -100,16 +104,16 @@ def test_states_merge_to_ten_digits(model, corpus, whole):
             assert np.allclose(mine[key], array, rtol=1e-10, atol=1e-10 * scale, equal_nan=True), (name, key)
 
 
-def test_padded_batches_change_the_result_by_rounding_only(model, corpus, whole):
-    close(observe(model, corpus, seconds=60).compute().table, whole.compute().table, 2e-3)
+def test_padded_batches_change_the_result_by_rounding_only(model, corpus, told):
+    close(observe(model, corpus, seconds=60).compute().table, told.table, 2e-3)
 
 
-def test_saved_states_read_back(model, corpus, whole, tmp_path):
+def test_saved_states_read_back(model, corpus, whole, tmp_path, told):
     whole.save(tmp_path / "states.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["states.safetensors"]
     again = Observation.prepare(model, corpus)
     again.load(tmp_path / "states.safetensors")
-    assert again.compute().table.equals(whole.compute().table)
+    assert again.compute().table.equals(told.table)
 
 
 def test_states_of_another_preparation_are_refused(model, corpus, whole, tmp_path):

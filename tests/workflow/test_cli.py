@@ -4,9 +4,11 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 
 import pytest
 
+from otoscope.cli import main
 from otoscope.diagnosis import CATALOGUE, Diagnosis, choose
 from otoscope.speech import write_corpus
 from tests.diagnosis.small_speech import small_speech
@@ -140,6 +142,7 @@ def test_errors_are_two_lines_with_the_cure(arguments, told):
     assert len(done.stderr.strip().splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_a_program_ends_with_a_status_and_two_lines():
     """Of a model that is loaded before the error nothing is told."""
     done = program("diagnose", "embedded", "/no/such/corpus")
@@ -180,20 +183,32 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(place, tmp_pa
         assert str(tmp_path) in done.stderr
 
 
-def test_a_closed_pipe_does_not_lose_the_result(place, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "otoscope",
-        "diagnose",
-        place / "model",
-        place / "speech",
-        "-m",
-        "heads",
-        "--json",
-    ]
+def _closed_pipe():
+    """Where a program writes whose reader has gone."""
     reader, writer = os.pipe()
     os.close(reader)
+    return writer
+
+
+def test_a_closed_pipe_does_not_lose_the_result(place, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(
+        sys, "argv", ["otoscope", "diagnose", str(place / "model"), str(place / "speech"), "-m", "heads", "--json",
+                      "-o", str(tmp_path / "d")],
+    )  # fmt: skip
+    with warnings.catch_warnings(), os.fdopen(_closed_pipe(), "w") as closed:
+        warnings.filterwarnings("ignore", "Cyclopts application invoked without tokens", UserWarning)
+        monkeypatch.setattr(sys, "stdout", closed)
+        with pytest.raises(SystemExit) as end:
+            main()
+    assert end.value.code == 141
+    assert "Traceback" not in capsys.readouterr().err
+    assert Diagnosis.load(tmp_path / "d").table.height
+
+
+@pytest.mark.slow
+def test_a_program_whose_reader_has_gone_keeps_the_result(place, tmp_path):
+    command = [sys.executable, "-m", "otoscope", "diagnose", place / "model", place / "speech", "-m", "heads", "--json"]
+    writer = _closed_pipe()
     done = subprocess.run(
         [*map(str, command), "-o", str(tmp_path / "d")], stdout=writer, stderr=subprocess.PIPE, check=False
     )

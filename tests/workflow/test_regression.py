@@ -25,11 +25,13 @@ OTHERS = {  # measure, target, stream; clusters are fitted anew
 HEADS = {"globalness": (3.6403, 2.9025), "verticality": (-4.3459, -4.4465), "diagonality": (-0.3166, -0.0883)}
 BESIDE = ("cka", *{measure for measure, *_ in (*PINNED, *OTHERS)} - set(demo.MEASURES))
 """What is pinned and the demo does not take."""
+FIRST = ("-0001", "-0002", "-0003", "-0004")
+"""How the first utterances of a speaker end."""
 
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory):
-    """The demo with more measures than it takes and a short repair: its folder, what it printed, and what it found."""
+    """The demo with more measures than it takes and a short repair on little speech: its folder, and what it told."""
     folder, found = tmp_path_factory.mktemp("demo"), []
 
     def keep(run, *given, **named):
@@ -37,11 +39,16 @@ def shown(tmp_path_factory):
         found.append(run(*given, **named | {"repair": demo.Repair(seconds=6, margin=1e3, steps=2, repeats=6)}))
         return found[-1]
 
+    def read(name):
+        whole = oto.read_corpus(name)
+        return whole if name == demo.EXAM else whole.subset(lambda one: one.id.endswith(FIRST))
+
     def on_little(before, after, exam, **named):
         return verify(before, after, exam.subset(lambda one: one.id.endswith("-0001")), **named)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "MEASURES", (*demo.MEASURES, *BESIDE))
+        patch.setattr(demo, "read_corpus", read)
         patch.setattr(demo, "run_demo", partial(keep, demo.run_demo))
         patch.setattr(demo, "verify", on_little)
         done = otoscope("demo", "-o", folder / "report.html", "--keep", folder / "smaller")
@@ -98,7 +105,8 @@ def test_heads(diagnosis):
 
 
 def test_the_untrained_network_knows_less(diagnosis):
-    initial = oto.diagnose("embedded:wavlm-initial", "embedded", measures=["cca-phone"])
+    some = oto.read_corpus("embedded").subset(lambda one: one.id.endswith(FIRST))
+    initial = oto.diagnose("embedded:wavlm-initial", some, measures=["cca-phone"])
     before = initial.table["value"].max()
     assert before < 0.3
     assert diagnosis.measure("cca-phone")["value"].max() > before + 0.4
