@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from otoscope.workflow import compare as compare
     from otoscope.workflow import diagnose as diagnose
     from otoscope.workflow import evaluate as evaluate
+    from otoscope.workflow import federate as federate
     from otoscope.workflow import finetune as finetune
     from otoscope.workflow import prescribe as prescribe
     from otoscope.workflow import pretrain as pretrain
@@ -47,6 +48,7 @@ _PLACES = {
     "compare": "otoscope.workflow",
     "diagnose": "otoscope.workflow",
     "evaluate": "otoscope.workflow",
+    "federate": "otoscope.workflow",
     "finetune": "otoscope.workflow",
     "functional": "",
     "load": "otoscope.workflow",

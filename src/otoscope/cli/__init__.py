@@ -10,6 +10,7 @@ from otoscope.cli import (
     comparing,
     diagnosing,
     evaluating,
+    federating,
     language,
     prescribing,
     synthesising,
@@ -21,8 +22,8 @@ from otoscope.cli.app import app
 from otoscope.errors import OtoscopeError
 
 __all__ = [
-    "app", "comparing", "diagnosing", "evaluating", "language", "main", "prescribing", "synthesising", "training",
-    "verifying", "viewing",
+    "app", "comparing", "diagnosing", "evaluating", "federating", "language", "main", "prescribing", "synthesising",
+    "training", "verifying", "viewing",
 ]  # fmt: skip
 
 

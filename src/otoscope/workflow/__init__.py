@@ -1,4 +1,4 @@
-"""The verbs: load, read, synthesise, pretrain, finetune, evaluate, diagnose, compare, prescribe, treat, verify, ..."""
+"""The verbs: load, read, synthesise, pretrain, finetune, federate, evaluate, diagnose, prescribe, treat, verify, ..."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from otoscope.workflow.corpora import read_corpus as read_corpus
     from otoscope.workflow.diagnosing import diagnose as diagnose
     from otoscope.workflow.evaluating import evaluate as evaluate
+    from otoscope.workflow.federating import federate as federate
     from otoscope.workflow.finetuning import finetune as finetune
     from otoscope.workflow.prescribing import prescribe as prescribe
     from otoscope.workflow.pretraining import pretrain as pretrain
@@ -24,6 +25,7 @@ _PLACES = {
     "compare": ("otoscope.workflow.comparing", "compare"),
     "diagnose": ("otoscope.workflow.diagnosing", "diagnose"),
     "evaluate": ("otoscope.workflow.evaluating", "evaluate"),
+    "federate": ("otoscope.workflow.federating", "federate"),
     "finetune": ("otoscope.workflow.finetuning", "finetune"),
     "load": ("otoscope.models.loading", "load"),
     "prescribe": ("otoscope.workflow.prescribing", "prescribe"),
