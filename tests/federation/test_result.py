@@ -59,6 +59,10 @@ def test_numbers_that_are_none_are_not_written(tmp_path):
 
 
 def test_files_that_are_no_results_are_refused(tmp_path):
+    (tmp_path / RESULT).write_text("[]")
+    with pytest.raises(FederationError, match="no result"):
+        FederationResult.load(tmp_path)
+    (tmp_path / RESULT).unlink()
     with pytest.raises(FederationError, match="no result"):
         FederationResult.load(tmp_path)
     (tmp_path / RESULT).write_text(json.dumps({"format": 1}))

@@ -72,8 +72,8 @@ def workers() -> list[psutil.Process]:
     """Processes of Ray that train; not those that have ended and are only still listed."""
     found = []
     for one in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-            if "Worker" in " ".join(one.cmdline()):
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess, IndexError):
+            if one.cmdline()[0].startswith("ray::Worker"):
                 found.append(one)
     return found
 

@@ -45,12 +45,12 @@ def test_a_dry_run_lists_every_training(capsys):
     by = {row[0]: row for row in rows}
     assert by["custom-1-ssl"] == [
         "custom-1-ssl", "new wav2vec2", "limit-span layer.1-6 (radius 16); bypass of the abnormal blocks",
-        "rendered train (1.00 h)", "1", "500", "3.33",
+        "rendered train (1.00 h)", "1", "400", "1.33",
     ]  # fmt: skip
     assert by["custom-1-ctc"][1:3] == ["custom-1-ssl", "-"]
     assert by["random-0-ssl"][2] == "bypass of as many random other blocks"
     assert by["matched-0-ssl"][2] == "narrower feed-forwards"
-    assert f"24 trainings, which hear at most {24 * 500 * 24 / 3600:.1f} hours" in text
+    assert f"24 trainings, which hear at most {12 * (400 + 1600) * 12 / 3600:.1f} hours" in text
     assert "told by the diagnosis of the originals" in text
 
 

@@ -29,9 +29,9 @@ def test_a_dry_run_lists_every_training(capsys):
     rows = cells(text)
     assert len(rows) == 4 * 2 * 2
     assert len({row[0] for row in rows}) == len(rows)
-    assert rows[3] == ["top3-5min-0", MODEL, "reinitialise layer.6-8", "5min (0.08 h)", "0", "400", "2.67"]
+    assert rows[3] == ["top3-5min-0", MODEL, "reinitialise layer.6-8", "5min (0.08 h)", "0", "800", "2.67"]
     assert {row[2] for row in rows if row[0].startswith("top0")} == {"none"}
-    assert f"16 trainings, which hear at most {16 * 400 * 24 / 3600:.1f} hours" in text
+    assert f"16 trainings, which hear at most {16 * 800 * 12 / 3600:.1f} hours" in text
     assert "n by the diagnosis" in text
 
 
@@ -71,7 +71,7 @@ def test_the_page_and_the_help_name_options_that_there_are():
         (["--subsets", "5 minutes"], "no amount of speech"),
         (["--steps", "10,20,30"], "3 numbers of steps for 2 subsets"),
         (["--steps", "0"], "steps is 0"),
-        (["--open-at", "400"], "opened at step 400"),
+        (["--open-at", "800"], "opened at step 800"),
         (["--mask", "1.5"], "mask of 1.5"),
         (["--rate", "0"], "learning_rate is 0"),
         (["--model", "./absent"], "no model in ./absent"),

@@ -81,7 +81,7 @@ def synthetic(
         },
         "notes": {
             "cca-word": {"labels": 61, "labels_left_out": 214, "folds": 8, "ridge": 1e-4},
-            "cca-phone": {"labels": 38, "labels_left_out": ["zh"], "folds": 8, "ridge": 1e-5},
+            "cca-phone": {"labels": 38, "labels_left_out": 1, "rows_left_out": 3, "folds": 8, "ridge": 1e-5},
             "globalness": {"groups": 20},
         },
         "versions": {"otoscope": "0.1.0", "torch": "2.13.0", "transformers": "5.23.0", "numpy": "2.4.0"},

@@ -265,6 +265,7 @@ def report(
     plan: Path | None = None,
     outcome: Path | None = None,
     search: Path | None = None,
+    federation: Path | None = None,
     output: Output = Path("report.html"),
 ) -> None:
     """Write a saved diagnosis as one self-contained HTML page, with what was prescribed from it and what came of it.
@@ -273,30 +274,32 @@ def report(
 
         otoscope report result -o report.html
         otoscope report result --plan plan.toml --outcome outcome.json -o report.html
+        otoscope report federated -o report.html
 
     Parameters
     ----------
     diagnosis
-        Folder that `otoscope diagnose -o` wrote.
+        Folder that `otoscope diagnose -o` wrote, or that of a federated training.
     plan
         File that `otoscope prescribe -o` or a person wrote.
     outcome
         File that `otoscope verify -o` wrote.
     search
         Folder that a search among plans wrote.
+    federation
+        Folder of a federated training that began with the model that was diagnosed; also of one that failed.
     output
         Where the page goes.
     """
-    from otoscope.diagnosis.result import Diagnosis
     from otoscope.evaluation.outcome import Outcome
     from otoscope.plans.plan import Plan
     from otoscope.plans.search import Search
     from otoscope.workflow.reporting import report as run
 
     path = run(
-        Diagnosis.load(diagnosis), None if plan is None else Plan.load(plan),
+        diagnosis, None if plan is None else Plan.load(plan),
         None if outcome is None else Outcome.load(outcome), output or Path("report.html"),
-        search=None if search is None else Search.load(search),
+        search=None if search is None else Search.load(search), federation=federation,
     )  # fmt: skip
     Console().print(f"Report: [bold]{path}[/bold]", highlight=False)
 

@@ -165,7 +165,10 @@ class FederationResult:
         """
         path = folder / RESULT
         try:
-            return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
+            told = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(told, dict):
+                raise ValueError("it holds no object")
+            return cls.from_dict(told)
         except FederationError:
             raise
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -38,13 +38,14 @@ class Beside:
     """What stands on the page beside a diagnosis.
 
     Attributes:
-        sections: names of the template with what stands for them: "plan", "outcome", "front"; None leaves one away.
+        sections: names of the template with what stands for them: "plan", "outcome", "front", "federated"; None leaves one
+            away.
         figures: of these sections.
         sentences: that go before those of the diagnosis.
     """
 
     sections: Mapping[str, Any] = field(
-        default_factory=lambda: {"plan": None, "outcome": None, "front": None, "outcome_colours": {}}
+        default_factory=lambda: dict.fromkeys(("plan", "outcome", "front", "federated")) | {"outcome_colours": {}}
     )
     figures: Sequence[Figure] = ()
     sentences: Sequence[str] = ()

@@ -80,7 +80,9 @@ class RayGrid(LocalGrid):
     def __init__(self, template: Path, shares: Sequence[Share], workers: int = 0, device: str = "cpu") -> None:
         super().__init__(len(shares))
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # as Ray will do of itself; it warns until then
+        os.environ.setdefault(
+            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
+        )  # as Ray will do of itself; it warns until then
         try:
             import ray
         except ImportError as error:
