@@ -9,7 +9,7 @@ export XDG_CACHE_HOME := $(CURDIR)/.cache
 export HF_HUB_DISABLE_TELEMETRY := 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-all check benchmarks embedded mockingjay conformers treated attention-refinement layerwise-finetuning abnormal-blocks clean help
+.PHONY: demo test test-all check benchmarks embedded mockingjay conformers treated attention-refinement layerwise-finetuning abnormal-blocks federated clean help
 
 help:                ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
@@ -61,6 +61,9 @@ layerwise-finetuning: $(STAMP) ## re-initialise top layers before fine-tuning, a
 
 abnormal-blocks: $(STAMP) ## pre-train a wav2vec 2.0 without its abnormal blocks, and write docs/abnormal_blocks.md
 	$(BIN)/python -m recipes.abnormal_blocks
+
+federated: $(STAMP) ## federated dropout aimed at ambient layers against its controls, and write docs/federated.md
+	$(BIN)/python -m recipes.federated
 
 clean:               ## remove the environment and the caches
 	rm -rf $(VENV) .cache report.html

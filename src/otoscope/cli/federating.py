@@ -203,7 +203,7 @@ def federate(
     Examples:
 
         otoscope federate recogniser speech/train -o federated --clients speaker --rounds 20
-        otoscope diagnose recogniser speech/dev --measures criticality -o found
+        otoscope diagnose recogniser speech/dev --measures criticality,criticality-normalised -o found
         otoscope federate recogniser speech/train -o federated --schedule ambient --diagnosis found --client-size 0.7
         otoscope federate recogniser speech/train -o federated --clients speaker:8 --schedule uniform --dry-run
         otoscope federate recogniser speech/train -o federated --runner deploy --nodes 2 --secure

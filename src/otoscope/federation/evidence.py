@@ -12,6 +12,7 @@ from otoscope.interventions.criticality.labels import AMBIENT, CRITICAL, LABELS
 from otoscope.interventions.criticality.resets import NAME, NORMALISED
 from otoscope.measures.measure import Row
 
+COMMAND = "otoscope diagnose --measures criticality,criticality-normalised"
 # The modes that a schedule goes by, the first that was taken: what training gave a unit comes before what it does.
 MODES = ("rewind", "re-initialise", "re-randomise", "bypass", "mean")
 
@@ -52,8 +53,7 @@ class Evidence:
         if not taken:
             raise FederationError(
                 "The diagnosis does not say how critical layers are",
-                "Take `otoscope diagnose --measures criticality` of the server's model, or use a schedule that needs no "
-                "diagnosis: uniform or random.",
+                f"Take `{COMMAND}` of the server's model, or use a schedule that needs no diagnosis: uniform or random.",
             )
         chosen = taken[0] if mode is None else mode
         if chosen not in taken:
@@ -104,8 +104,7 @@ class Evidence:
             if unit not in self.importance:
                 raise FederationError(
                     f"The diagnosis does not tell the importance of {name} ({self.mode}, by {self.metric})",
-                    "Take criticality of all layers, on speech on which a reset of all of them surely makes things "
-                    "worse.",
+                    f"Take `{COMMAND}` of all layers, on speech on which a reset of all of them surely makes things worse.",
                 )
             found[unit] = (*found.get(unit, ()), name)
         return found
