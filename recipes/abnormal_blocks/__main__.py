@@ -11,22 +11,31 @@ Without paths speech is rendered, which needs espeak-ng and flite. An interrupte
 
 import argparse
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from otoscope.diagnosis.result import rows_of
-from otoscope.errors import OtoscopeError, TrainingError
+from otoscope.errors import TrainingError
 from otoscope.evaluation.outcome import Change
 from otoscope.training.architectures import Size
 from otoscope.training.ctc import CtcSettings
-from otoscope.training.folders import without_bars
 from recipes.abnormal_blocks.choosing import Choice, choose
 from recipes.abnormal_blocks.stages import Budget, Job, diagnosed, finetuned, judged, pretrained
 from recipes.abnormal_blocks.telling import Found, Key, page_of
 from recipes.abnormal_blocks.variants import AVOIDING, COMPARISONS, FAMILY, LIMITED, ORIGINAL, VARIANTS, Design, Variant
 from recipes.trials.comparing import GREEDY, compared, decoders, finished, language_model, rates_of
-from recipes.trials.runs import ROOT, Run, carry_out, check_runs, claim, facts_of, listed, run_arguments, settings_of
+from recipes.trials.runs import (
+    ROOT,
+    Run,
+    carry_out,
+    check_runs,
+    claim,
+    facts_of,
+    listed,
+    run_arguments,
+    run_recipe,
+    settings_of,
+)
 from recipes.trials.speech import Speech, check_speech, seconds_to_train, speech_arguments, speech_of
 from recipes.trials.tables import days, put
 
@@ -79,19 +88,13 @@ def main(given: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: an option makes no sense, or a training failed.
     """
-    options = list(sys.argv[1:] if given is None else given)
-    arguments = parsed(options)
-    try:
-        check(arguments)
-        if arguments.dry_run:
-            print(listed(runs_of(arguments, seconds_to_train(arguments))))
-            if not arguments.blocks:
-                print("Which blocks are abnormal is told by the diagnosis of the originals, which are trained first.")
-            return
-        with without_bars():
-            _carry_out(arguments, options)
-    except OtoscopeError as error:
-        raise SystemExit(str(error)) from error
+    run_recipe(given, parsed, check, _dry, _carry_out)
+
+
+def _dry(arguments: argparse.Namespace) -> str:
+    told = listed(runs_of(arguments, seconds_to_train(arguments)))
+    later = "Which blocks are abnormal is told by the diagnosis of the originals, which are trained first."
+    return told if arguments.blocks else f"{told}\n{later}"
 
 
 def check(arguments: argparse.Namespace) -> None:

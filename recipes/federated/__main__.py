@@ -10,16 +10,14 @@ Without paths commands are rendered, which needs espeak-ng and flite. An interru
 
 import argparse
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from otoscope.errors import OtoscopeError, TrainingError
+from otoscope.errors import TrainingError
 from otoscope.evaluation.outcome import Change
 from otoscope.federation.client import LocalSettings
 from otoscope.federation.settings import FederationSettings
 from otoscope.models.vocabulary import Vocabulary
-from otoscope.training.folders import without_bars
 from otoscope.training.settings import TrainingSettings
 from recipes.federated.aims import SCHEDULES
 from recipes.federated.comparing import PAIRS, VARIANTS, Spent, folders, held_against, spent
@@ -28,7 +26,17 @@ from recipes.federated.speech import check_speech, speech_arguments, speech_of
 from recipes.federated.stages import SERVER, Job, Work, adapted, central_jobs, chosen, federated_jobs, trained
 from recipes.federated.telling import LENGTHS, Found, Key, page_of
 from recipes.trials.comparing import GREEDY, finished, rates_of
-from recipes.trials.runs import ROOT, carry_out, check_runs, claim, facts_of, heard, run_arguments, settings_of
+from recipes.trials.runs import (
+    ROOT,
+    carry_out,
+    check_runs,
+    claim,
+    facts_of,
+    heard,
+    run_arguments,
+    run_recipe,
+    settings_of,
+)
 from recipes.trials.runs import chosen as named
 from recipes.trials.tables import days, put, table
 
@@ -82,17 +90,7 @@ def main(given: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: an option makes no sense, or a training failed.
     """
-    options = list(sys.argv[1:] if given is None else given)
-    arguments = parsed(options)
-    try:
-        check(arguments)
-        if arguments.dry_run:
-            print(listed(arguments))
-            return
-        with without_bars():
-            _carry_out(arguments, options)
-    except OtoscopeError as error:
-        raise SystemExit(str(error)) from error
+    run_recipe(given, parsed, check, listed, _carry_out)
 
 
 def check(arguments: argparse.Namespace) -> None:

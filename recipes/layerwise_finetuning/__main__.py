@@ -10,16 +10,14 @@ Without paths speech is rendered, which needs espeak-ng and flite. An interrupte
 
 import argparse
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from otoscope.diagnosis.result import rows_of
-from otoscope.errors import OtoscopeError, TrainingError
+from otoscope.errors import TrainingError
 from otoscope.evaluation.outcome import Change
 from otoscope.measures.measure import Row
 from otoscope.training.ctc import CtcSettings
-from otoscope.training.folders import without_bars
 from otoscope.training.subsets import seconds_of
 from recipes.layerwise_finetuning.cells import Cell, check_grid, grid, layers_of
 from recipes.layerwise_finetuning.stages import CURVE, RULE, chosen_top, diagnosed, finetuned, prescribed
@@ -34,6 +32,7 @@ from recipes.trials.runs import (
     facts_of,
     listed,
     run_arguments,
+    run_recipe,
     settings_of,
 )
 from recipes.trials.speech import Speech, check_speech, is_rendered, seconds_to_train, speech_arguments, speech_of
@@ -79,18 +78,7 @@ def main(given: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: an option makes no sense, or a training failed.
     """
-    options = list(sys.argv[1:] if given is None else given)
-    arguments = parsed(options)
-    try:
-        check(arguments)
-        if arguments.dry_run:
-            print(listed(runs_of(arguments)))
-            print(_of_diagnosis(arguments))
-            return
-        with without_bars():
-            _carry_out(arguments, options)
-    except OtoscopeError as error:
-        raise SystemExit(str(error)) from error
+    run_recipe(given, parsed, check, _dry, _carry_out)
 
 
 def check(arguments: argparse.Namespace) -> None:
@@ -149,6 +137,10 @@ def runs_of(arguments: argparse.Namespace) -> list[Run]:
         )
         for cell in cells_of(arguments)
     ]  # fmt: skip
+
+
+def _dry(arguments: argparse.Namespace) -> str:
+    return f"{listed(runs_of(arguments))}\n{_of_diagnosis(arguments)}"
 
 
 def _of_diagnosis(arguments: argparse.Namespace) -> str:

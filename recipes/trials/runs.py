@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from otoscope.errors import TrainingError
-from otoscope.training.folders import replace_text
+from otoscope.errors import OtoscopeError, TrainingError
+from otoscope.training.folders import replace_text, without_bars
 from otoscope.training.settings import TrainingSettings
 from recipes.trials.tables import table
 
@@ -59,6 +59,38 @@ def run_arguments(parser: ArgumentParser, seeds: int, batch_seconds: float) -> N
     group.add_argument("--workers", type=int, default=2, help="trainings at a time, each in a process of its own")
     group.add_argument("--only", help="carry out the training of this name alone, and write no page")
     group.add_argument("--dry-run", action="store_true", help="list every training, and do nothing")
+
+
+def run_recipe(
+    given: Sequence[str] | None,
+    parsed: Callable[[Sequence[str]], Namespace],
+    check: Callable[[Namespace], None],
+    told: Callable[[Namespace], str],
+    carry_out: Callable[[Namespace, Sequence[str]], None],
+) -> None:
+    """Runs a recipe, or with `--dry-run` prints what it would run.
+
+    Args:
+        given: options; None takes those of the program.
+        parsed: takes options apart.
+        check: refuses options that make no sense, before anything is done.
+        told: what would be run.
+        carry_out: runs it, by options taken apart and as they were given.
+
+    Raises:
+        SystemExit: an option makes no sense, or a training failed.
+    """
+    options = list(sys.argv[1:] if given is None else given)
+    arguments = parsed(options)
+    try:
+        check(arguments)
+        if arguments.dry_run:
+            print(told(arguments))
+            return
+        with without_bars():
+            carry_out(arguments, options)
+    except OtoscopeError as error:
+        raise SystemExit(str(error)) from error
 
 
 def settings_of(arguments: Namespace, steps: int, rate: float, seed: int) -> TrainingSettings:

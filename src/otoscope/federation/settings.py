@@ -10,10 +10,10 @@ from typing import Any
 from otoscope.errors import FederationError
 from otoscope.federation.client import LocalSettings
 from otoscope.federation.drawing import Drawing
+from otoscope.federation.encoding import DTYPES
 from otoscope.federation.server_updates import SERVERS
 from otoscope.federation.submodels import COHORT, COVERAGE, DENOMINATORS
 
-DTYPES = ("float32", "bfloat16", "float16")
 PER = ("model", "layer")
 
 
@@ -106,7 +106,7 @@ class FederationSettings:
             raise FederationError(f"The server's rate is {self.rate}", "Give a finite number above zero.")
         for name, given, known in (
             ("server", self.server, tuple(SERVERS)),
-            ("dtype", self.dtype, DTYPES),
+            ("dtype", self.dtype, tuple(DTYPES)),
             ("denominator", self.denominator, DENOMINATORS),
         ):
             if given not in known:
