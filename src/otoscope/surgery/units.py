@@ -63,6 +63,9 @@ class Parts:
         self.encoder, self.family = encoder, family
         self.config: Any = encoder.config
         self.total_heads: int = getattr(self.config, family.size_names[1])
+        self._in_layer = re.compile(rf"{re.escape(family.layers)}\.(\d+)(?:\.(.+))?")
+        self._in_convs = re.compile(rf"{re.escape(str(family.conv_layers))}\.(\d+)(\..+)?")
+        self._renamed = _renamed(family)
         self.layers: list[nn.Module] = []
         self.units: dict[str, Unit] = {}
         self.lost: dict[str, Unit] = {}
@@ -110,21 +113,13 @@ class Parts:
 
     def _canonical(self, path: str) -> str:
         """A path in the encoder as a unit's name."""
-        family = self.family
-        found = re.fullmatch(rf"{re.escape(family.layers)}\.(\d+)(?:\.(.+))?", path)
+        found = self._in_layer.fullmatch(path)
         if found is None:
-            found = re.fullmatch(rf"{re.escape(str(family.conv_layers))}\.(\d+)(\..+)?", path)
+            found = self._in_convs.fullmatch(path)
             return path if found is None else f"conv.{int(found.group(1)) + 1}{found.group(2) or ''}"
         rest = f"{found.group(2) or ''}."
-        ffns = family.feed_forwards
-        renamed = {family.attention: "attention", family.convolution: "convolution"}
-        renamed |= {
-            modules[0]: "feed_forward" if len(ffns) == 1 else f"feed_forward.{k}"
-            for k, modules in enumerate(ffns, start=1)
-            if len(modules) == 1
-        }
-        for own, name in renamed.items():
-            if own is not None and rest.startswith(f"{own}."):
+        for own, name in self._renamed.items():
+            if rest.startswith(f"{own}."):
                 rest = name + rest[len(own) :]
                 break
         return f"layer.{int(found.group(1)) + 1}.{rest}".rstrip(".")
@@ -276,6 +271,15 @@ class Parts:
             module._parameters[name] = nn.Parameter(value.contiguous(), requires_grad=kept)
         else:
             module._buffers[name] = value.contiguous()
+
+
+def _renamed(family: Family) -> dict[str, str]:
+    """How branches are called, by the path of their module within a layer; feed-forwards of several modules keep theirs."""
+    found = {family.attention: "attention", family.convolution: "convolution"}
+    for k, modules in enumerate(family.feed_forwards, start=1):
+        if len(modules) == 1:
+            found[modules[0]] = "feed_forward" if len(family.feed_forwards) == 1 else f"feed_forward.{k}"
+    return {path: name for path, name in found.items() if path is not None}
 
 
 def units_of(
