@@ -99,6 +99,10 @@ class TrainingError(OtoscopeError):
     """A training cannot start, go on or store its result."""
 
 
+class StorageError(TrainingError):
+    """What a training makes cannot be stored: the disk is full, or is not to be written to."""
+
+
 class FederationError(OtoscopeError):
     """A federated training cannot start, go on or store its result."""
 

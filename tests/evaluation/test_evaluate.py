@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 import torch
 
-from otoscope.errors import EvaluationError, HeadError, ResultError, VocabularyError
+from otoscope.errors import AudioError, EvaluationError, HeadError, ResultError, VocabularyError
 from otoscope.evaluation import Metric, check_batch_invariance, paired_bootstrap
 from otoscope.models import load
 from otoscope.models.recogniser import load_recogniser
@@ -118,6 +118,16 @@ def test_skip_bad_lists_what_is_left_out():
     assert [one["id"] for one in found.provenance["left_out"]] == ["0001", "0002"]
     assert found.provenance["utterances"] == 2
     assert "left out: 2, the first 0001" in str(found)
+
+
+def test_skip_bad_leaves_out_what_shows_only_in_the_samples():
+    corpus = speech(transcripts=["a cat", "it's", "a", "cat"])
+    corpus[1].source[7] = float("nan")
+    with pytest.raises(AudioError, match="NaN") as error:
+        evaluate(small_recogniser(), corpus, cost=False)
+    assert "--skip-bad" in error.value.cure
+    found = evaluate(small_recogniser(), corpus, cost=False, skip_bad=True)
+    assert [one["id"] for one in found.provenance["left_out"]] == ["0001"]
 
 
 def test_an_evaluation_in_the_place_of_another_leaves_none_of_its_metrics(tmp_path):

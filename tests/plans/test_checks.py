@@ -74,8 +74,14 @@ ABOUT = {"name": "mine", "family": "wav2vec2", "layers": 4, "heads": [4] * 4, "w
     ("name", "value"), [("family", "hubert"), ("layers", 12), ("heads", [4, 4, 4, 2]), ("width", 768)]
 )
 def test_a_plan_for_another_architecture_is_refused(name, value):
-    with pytest.raises(PlanError, match=f"another architecture: its {name} is"):
+    with pytest.raises(PlanError, match=f"another architecture, with {name} = "):
         Plan(model=ABOUT | {name: value}).check(SIZES, same_sizes=True)
+
+
+def test_heads_may_be_told_once_for_all_layers():
+    assert Plan(model=ABOUT | {"heads": 4}).check(SIZES) == SIZES
+    with pytest.raises(PlanError, match="heads = 8; here it is"):
+        Plan(model=ABOUT | {"heads": 8}).check(SIZES)
 
 
 def test_a_plan_for_other_weights_is_refused_unless_allowed():

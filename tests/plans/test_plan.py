@@ -20,6 +20,7 @@ from otoscope.treatments.prune_heads import PruneHeads
 from otoscope.treatments.reinitialise import Reinitialise
 from otoscope.treatments.remove_blocks import RemoveBlocks
 from otoscope.treatments.replace_attention import ReplaceAttention
+from tests.training.small_ctc import tiny_encoder
 
 TREATMENTS = [
     PruneHeads("layer.2.head.0,3"),
@@ -79,6 +80,12 @@ evidence = [
 """
 
 
+def test_all_that_a_model_tells_of_itself_may_stand_in_a_plan(tmp_path):
+    told = {name: value for name, value in tiny_encoder().describe().items() if value is not None}
+    plan = Plan((Line(TREATMENTS[0]),), model=told)
+    assert Plan.load(plan.save(tmp_path / "plan.toml")) == plan
+
+
 def test_what_a_person_edits_is_read():
     plan = read_plan(EDITED.replace("radius = 8", "radius = 5"))
     assert plan.treatments == (LimitSpan("layer.1", 5), RemoveBlocks("layer.3"))
@@ -97,6 +104,7 @@ WRONG = {
     'units = "layer.3"\n': ('units = "layer.3"\nexpected = 4\n', 11, "expected is 4"),
     "value = 1}": ('value = "1"}', 11, "value is '1'"),
     ", value = 1}": ("}", 11, "no value"),
+    'goal = "size"\n': ('goal = "size"\n[model]\nfamly = "wavlm"\n', 4, "Did you mean family"),
     ", low = 0.4": (", lowest = 0.4", 11, "Did you mean low"),
     ", high = 0.6": (", high = inf", 11, "high of block-influence"),
     "[[treatment]]\nkind = \"remove": ("[[treatments]]\nkind = \"remove", 8, "no key 'treatments'"),
@@ -121,6 +129,9 @@ def test_a_value_that_the_treatment_refuses_has_its_line():
         read_plan(text, "my.toml")
     with pytest.raises(PlanError, match="line 1: it has the format 2"):
         read_plan("format = 2")
+    with pytest.raises(PlanError, match="treatment is no array of tables") as caught:
+        read_plan('[treatment]\nkind = "remove-blocks"\nunits = "layer.1"\n')
+    assert "[[treatment]]" in caught.value.cure
     with pytest.raises(PlanError, match="cost 'money'"):
         read_plan('[[treatment]]\nkind = "freeze"\nunits = "*"\ncost = {money = 3.0}\n')
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from otoscope.errors import AudioError, CorpusError
 from otoscope.speech import Corpus, Utterance, batches, read_batches, read_corpus
 from otoscope.speech.audio import AudioSource
+from otoscope.speech.batching import readable
 
 
 def make(lengths):
@@ -118,6 +119,17 @@ def test_what_shows_only_in_the_samples(audio, noise, tmp_path):
         assert got == ["good3", "good2", "good1", "good0", "loud"]
         assert [x.id for x in reader.left_out] == ["cut", "bad"]
         assert reader.counts == {"clipped_samples": 5, "clipped_utterances": 1}
+
+
+def test_what_can_be_read_is_found_before_it_is_used(audio, tmp_path):
+    for name in ("a", "b", "c"):
+        audio(f"{name}.flac", 50000)
+    corpus = read_corpus(tmp_path)
+    (tmp_path / "b.flac").write_bytes((tmp_path / "b.flac").read_bytes()[:3000])
+    kept, left_out = readable(corpus.utterances)
+    assert [one.id for one in kept] == ["a", "c"]
+    assert [one.id for one in left_out] == ["b"]
+    assert "b.flac cannot be decoded" in left_out[0].reason
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan")])

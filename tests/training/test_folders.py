@@ -44,6 +44,25 @@ def test_resume_begins_where_there_is_nothing_yet(tmp_path):
     assert open_run(tmp_path / "new", SETTINGS_HERE, resume=True) is None
 
 
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("half", [False, True])
+def test_a_run_that_was_killed_before_its_settings_were_written_begins(tmp_path, half, resume):
+    (tmp_path / RUN).mkdir()
+    if half:
+        (tmp_path / RUN / f".{SETTINGS}.partial").write_text('{"steps"')
+    check_folder(tmp_path, resume)
+    assert open_run(tmp_path, SETTINGS_HERE, resume) is None
+    assert [path.name for path in (tmp_path / RUN).iterdir()] == [SETTINGS]
+
+
+@pytest.mark.parametrize("name", [f"{RUN}/x", "x"])
+def test_what_is_no_runs_is_not_begun_beside(tmp_path, name):
+    (tmp_path / RUN).mkdir()
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(TrainingError, match="is not empty and holds no training run"):
+        check_folder(tmp_path, resume=False)
+
+
 @pytest.mark.parametrize(
     ("other", "named"),
     [({"steps": 12}, "steps = 10, not 12"), ({"keep": []}, r"keep = \[3\], not \[\]"),

@@ -4,9 +4,12 @@ import os
 
 import pytest
 
+from otoscope.errors import TreatmentError
 from otoscope.models import load
+from otoscope.speech.locking import alone_in
 from otoscope.training.folders import put_model
 from otoscope.treatments import PruneHeads, RemoveBlocks, save_treated, treated
+from otoscope.treatments.files import put_whole
 from tests.models.small import CASES
 
 
@@ -24,6 +27,13 @@ def test_files_of_a_treated_model_follow_the_umask(umask, treatment, tmp_path):
     modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "model").iterdir()}
     assert len(modes) == 4
     assert set(modes.values()) == {0o666 & ~umask}
+
+
+def test_one_process_at_a_time_writes_to_a_folder(tmp_path):
+    with alone_in(tmp_path), pytest.raises(TreatmentError, match="Another process writes a model") as error:
+        put_whole(lambda place: None, tmp_path)
+    assert error.value.cure
+    assert not list(tmp_path.iterdir())
 
 
 def test_files_of_a_trained_model_follow_the_umask(umask, tmp_path):

@@ -120,6 +120,15 @@ def test_what_is_done_again_after_its_unit_was_taken_out_is_read_and_taken_back(
     assert record_of(left.source).treatments == tuple(treatments[:1])
 
 
+def test_of_two_of_the_same_thing_the_later_holds_after_reading_too(tmp_path, model):
+    narrow, wide = LimitSpan("layer.1", 1), LimitSpan("layer.1", 5)
+    made = treated(model, [narrow, wide, narrow])
+    assert record_of(made.source).treatments == (wide, narrow)
+    save_treated(made, tmp_path / "model")
+    for one in (made, load(tmp_path / "model")):
+        assert same_bits(run(one, CORPUS).streams, run(treated(model, [narrow]), CORPUS).streams)
+
+
 def test_what_is_not_stored(tmp_path, model, made):
     with pytest.raises(TreatmentError, match="was not treated"):
         save_treated(model, tmp_path / "model")

@@ -9,6 +9,7 @@ import torch
 from transformers import HubertModel
 
 from otoscope.errors import (
+    AudioError,
     CheckpointError,
     EvaluationError,
     HeadError,
@@ -110,6 +111,18 @@ def test_characters_outside_the_vocabulary_are_named_or_left_out(recogniser, tmp
     assert "é" in outcome.left_out[0].reason
 
 
+def test_what_shows_only_in_the_samples_is_named_or_left_out(encoder, tmp_path):
+    bad = _with("abc")
+    for k in range(4):
+        bad[f"bad{k}"].source[100] = np.nan
+    with pytest.raises(AudioError, match="NaN") as error:
+        finetune(encoder, bad, tmp_path / "m", **QUICK)
+    assert "--skip-bad" in error.value.cure
+    outcome = finetune(encoder, bad, tmp_path / "left", skip_bad=True, **QUICK)
+    # Of the speakers to watch with not all utterances need be watched with.
+    assert {one.id for one in outcome.left_out} == {f"bad{k}" for k in range(4)}
+
+
 def _with(transcript, seconds=1.0):
     """The speech with a bad utterance at the end of every speaker's."""
     draw = np.random.default_rng(0)
@@ -144,7 +157,7 @@ def test_speech_that_cannot_be_trained_on_is_refused_before_anything_is_written(
 def test_no_utterance_that_is_left_is_told(encoder, tmp_path):
     corpus = Corpus.from_arrays([np.zeros(8000)] * 4, transcripts=["abcd" * 20, "ab" * 40, "a", "b"], ids=list("wxyz"))
     short = replace(corpus, utterances=corpus.utterances[:2])
-    with pytest.raises(TrainingError, match="No utterance is left"):
+    with pytest.raises(TrainingError, match=r"No utterance is left to .* the first for this: .*no CTC alignment"):
         finetune(encoder, short, tmp_path / "m", skip_bad=True, **QUICK)
     assert not (tmp_path / "m").exists()
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from otoscope.errors import EvaluationError, PlanError, ResultError
+from otoscope.errors import CheckpointError, EvaluationError, PlanError, ResultError
 from otoscope.models.loading import load
 from otoscope.plans import Plan
 from otoscope.speech.corpus import Corpus
@@ -66,6 +66,32 @@ def test_an_empty_plan_changes_nothing_bit_for_bit_and_is_not_stored(place, tmp_
     with pytest.raises(PlanError, match="no treated model to be stored"):
         treat(model, [], tmp_path / "treated")
     assert not (tmp_path / "treated").exists()
+
+
+def test_a_plan_carried_out_twice_and_a_line_written_twice_are_that_once(place, tmp_path):
+    once = treat(place / "model", STEPS, tmp_path / "once")
+    again = treat(tmp_path / "once", STEPS, tmp_path / "again")
+    doubled = treat(place / "model", [*STEPS, STEPS[0]], tmp_path / "doubled")
+    for made in (again, doubled, load(tmp_path / "again"), load(tmp_path / "doubled")):
+        stored, kept = made.encoder.state_dict(), once.encoder.state_dict()
+        assert stored.keys() == kept.keys()
+        assert all(torch.equal(stored[name], kept[name]) for name in kept)
+    assert (tmp_path / "doubled" / "README.md").is_file()
+
+
+def test_what_a_killed_program_left_is_no_hindrance_and_goes(place, tmp_path):
+    half = tmp_path / "treated" / ".partial-x" / "new"
+    half.mkdir(parents=True)
+    (half / "model.safetensors").write_bytes(b"half")
+    with pytest.raises(CheckpointError):
+        load(tmp_path / "treated")
+    treat(place / "model", STEPS, tmp_path / "treated")
+    assert load(tmp_path / "treated")
+    assert not list((tmp_path / "treated").glob(".*"))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "mine.txt").write_text("mine")
+    with pytest.raises(PlanError, match="holds something other"):
+        treat(place / "model", STEPS, tmp_path / "other")
 
 
 def test_other_weights_are_refused_unless_allowed(place):

@@ -1,6 +1,9 @@
 """Search: plans tried on development speech, those that win, what is refused, and a search that goes on."""
 
+import contextlib
+import errno
 import json
+import resource
 from dataclasses import replace
 
 import numpy as np
@@ -35,6 +38,17 @@ PLANS = {
     "layer": Plan((Line(RemoveBlocks("layer.1")),)),
 }
 QUICK = {"steps": (0, 2), "fewest": 2, "dev_seconds": None, "settings": settings()}
+
+
+@contextlib.contextmanager
+def largest_file(size):
+    """No file can grow beyond a size."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +123,33 @@ def test_an_interrupted_search_keeps_what_it_has(model, monkeypatch, tmp_path):
         Search.load(tmp_path / "s")
 
 
+@pytest.mark.parametrize("full", [0, 3, 5, 30_000], ids=["settings", "first trial", "later trial", "model"])
+def test_a_full_disk_is_told_speaks_against_no_plan_and_the_search_goes_on(found, full, model, monkeypatch, tmp_path):
+    written = []
+
+    def write(path, told):
+        if len(written) >= full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(path)
+        plans_search.write_json(path, told)
+
+    with monkeypatch.context() as patch, contextlib.ExitStack() as stack:
+        if full > 100:
+            stack.enter_context(largest_file(full))
+        else:
+            patch.setattr(searching, "write_json", write)
+        with pytest.raises(PlanError, match="cannot go on: .*(No space left|too large)") as error:
+            searching.search(model, None, DEV, SPEECH, tmp_path / "s", plans=PLANS, **QUICK)
+        assert "the same command" in error.value.cure
+    result = searching.search(model, None, DEV, SPEECH, tmp_path / "s", plans=PLANS, **QUICK)
+    assert not result.failed
+    assert result.front == found[0].front
+    place = tmp_path / "file"
+    place.write_text("mine")
+    with pytest.raises(PlanError, match="cannot go on: .*exists"):
+        searching.search(model, None, DEV, SPEECH, place, plans=PLANS, **QUICK)
+
+
 def test_plans_above_the_budget_are_out_with_the_reason(model, tmp_path):
     sizes = {}
     for name, plan in PLANS.items():
@@ -170,8 +211,10 @@ def test_embedded_speech_is_for_examination(where, tmp_path):
         ({"goal": "training-cost"}, "no goal 'training-cost'"),
         ({"cost": "money"}, "no cost 'money'"),
         ({"budget": 0.0}, "budget is 0"),
+        ({"budget": float("inf")}, "budget is inf"),
         ({"steps": (60, 0)}, "do not rise"),
         ({"steps": ()}, "do not rise"),
+        ({"dev_seconds": "2h"}, r"development speech dev cannot be parted: A subset of 2.00 h cannot be taken"),
         ({"plans": {}}, "nothing to be tried"),
         ({"plans": None}, "neither a diagnosis nor a plan"),
         ({"plans": {"../x": PLANS["head"]}}, "cannot be called"),

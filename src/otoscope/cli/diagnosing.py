@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -253,7 +254,7 @@ def diagnose(
             _summary(diagnosis, console)
     if output is not None and not as_json:
         console.print(
-            f"\nSaved in [bold]{output}[/bold]. Next: [bold]otoscope report {output} -o report.html[/bold]",
+            f"\nSaved in [bold]{output}[/bold]. Next: [bold]otoscope report {quote(str(output))} -o report.html[/bold]",
             highlight=False,
         )
 

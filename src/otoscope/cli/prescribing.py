@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -219,8 +220,6 @@ def treat(
         return
     console.print(str(made), highlight=False, markup=False, soft_wrap=True)
     console.print(f"\nSaved in [bold]{output}[/bold].", highlight=False, soft_wrap=True)
-    console.print(
-        f"Next: [bold]otoscope finetune {output} CORPUS -o DIR[/bold], and [bold]otoscope verify {model} {output}[/bold].",
-        highlight=False,
-        soft_wrap=True,
-    )
+    place = quote(str(output))
+    train, verify = f"otoscope finetune {place} CORPUS -o DIR", f"otoscope verify {quote(model)} {place}"
+    console.print(f"Next: [bold]{train}[/bold], and [bold]{verify}[/bold].", highlight=False, soft_wrap=True)

@@ -345,7 +345,8 @@ class Observation:
             unfinished.replace(path)
         except (OSError, SafetensorError, ValueError) as error:
             raise StateError(
-                f"The states cannot be written to {path}: {error}", "Name a file in a folder that you may write to."
+                f"The states cannot be written to {path}: {error}",
+                "Name a file in a folder that you may write to and that has room.",
             ) from error
         finally:
             with contextlib.suppress(OSError):

@@ -45,7 +45,8 @@ def unwritable(what: str, folder: str | Path, error: Exception) -> ResultError:
     if isinstance(error, ResultError):
         return error
     return ResultError(
-        f"The {what.split()[1]} cannot be written to {folder}: {error}", "Name a folder that you may write to."
+        f"The {what.split()[1]} cannot be written to {folder}: {error}",
+        "Name a folder that you may write to and that has room.",
     )
 
 

@@ -184,7 +184,8 @@ class Outcome:
                 unfinished.unlink(missing_ok=True)
         except OSError as error:
             raise ResultError(
-                f"The outcome cannot be written to {goal}: {error}", "Name a file that you may write to."
+                f"The outcome cannot be written to {goal}: {error}",
+                "Name a file that you may write to and that has room.",
             ) from error
         return goal
 

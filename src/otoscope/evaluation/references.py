@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from otoscope.errors import EvaluationError, OtoscopeError, TranscriptError
 from otoscope.models.recogniser import Recogniser
+from otoscope.speech.batching import readable
 from otoscope.speech.corpus import Corpus, LeftOut
 from otoscope.speech.utterance import Utterance
 
@@ -92,7 +93,7 @@ def check_frames(recogniser: Recogniser, utterance: Utterance, reference: Refere
 
 
 def split_usable(recogniser: Recogniser, corpus: Corpus) -> tuple[Corpus, tuple[LeftOut, ...]]:
-    """The utterances that every metric of recognition can be taken on, and the others with the reason; reads no audio.
+    """The utterances that every metric of recognition can be taken on, and the others with the reason; reads them all.
 
     Raises:
         EvaluationError: none is left.
@@ -104,6 +105,8 @@ def split_usable(recogniser: Recogniser, corpus: Corpus) -> tuple[Corpus, tuple[
             check_frames(recogniser, utterance, reference_of(recogniser, utterance))
         except OtoscopeError as error:
             left_out.append(LeftOut(utterance.id, str(error)))
+    bad = {one.id for one in left_out}
+    left_out += readable([utterance for utterance in corpus if utterance.id not in bad])[1]
     bad = {one.id for one in left_out}
     kept = corpus.subset(lambda utterance: utterance.id not in bad)
     if not len(kept):

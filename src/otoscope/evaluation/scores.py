@@ -179,7 +179,8 @@ class Scores:
                 unfinished.unlink(missing_ok=True)
         except OSError as error:
             raise ResultError(
-                f"The scores cannot be written to {path}: {error}", "Name a file that you may write to."
+                f"The scores cannot be written to {path}: {error}",
+                "Name a file that you may write to and that has room.",
             ) from error
         return path
 

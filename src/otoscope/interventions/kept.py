@@ -27,7 +27,8 @@ def put(place: Path, values: Mapping[str, Any]) -> None:
             unfinished.unlink(missing_ok=True)
     except OSError as error:
         raise ResultError(
-            f"Results cannot be written to {place.parent}: {error}", "Name a folder that you may write to."
+            f"Results cannot be written to {place.parent}: {error}",
+            "Name a folder that you may write to and that has room.",
         ) from error
 
 

@@ -28,25 +28,31 @@ def check_model(plan: Plan, sizes: Sizes, fingerprint: str | None = None, same_s
     Raises:
         PlanError: the family, the layers and heads, the width or the weights are others.
     """
-    about = plan.model
+    about = dict(plan.model)
+    if isinstance(about.get("heads"), int):  # of every layer
+        about["heads"] = [about["heads"]] * sizes.layers
     theirs = {"family": sizes.family, "layers": sizes.layers, "heads": list(sizes.heads), "width": sizes.width}
     for name, value in theirs.items():
         if name in about and about[name] != value:
             raise PlanError(
-                f"The plan is for a model of another architecture: its {name} is {about[name]!r}, that of the model "
-                f"{value!r}",
+                f"The plan is for a model of another architecture, with {name} = {plan.model[name]!r}; here it is {value!r}",
                 "Diagnose this model and prescribe anew.",
             )
     if fingerprint is not None and about.get("fingerprint", fingerprint) != fingerprint and not same_sizes:
         raise PlanError(
             f"The plan was made for {about.get('name', 'a model')} with other weights (fingerprint "
             f"{str(about['fingerprint'])[:12]}..., that of the model {fingerprint[:12]}...)",
-            "Its evidence is not of this model. Prescribe anew, or allow it with `--any-weights` (same_sizes=True).",
+            "Its evidence is not of this model. Prescribe anew, or allow it with `--any-weights` (any_weights=True).",
         )
 
 
-def check_lines(lines: Sequence[Line], sizes: Sizes) -> Sizes:
+def check_lines(lines: Sequence[Line], sizes: Sizes, done: Sequence[Treatment] = ()) -> Sizes:
     """Makes sure that treatments can be carried out one after another.
+
+    Args:
+        lines: the treatments.
+        sizes: of the model.
+        done: what it went through before; the same again may name what is gone.
 
     Returns:
         The sizes of the treated model.
@@ -57,7 +63,7 @@ def check_lines(lines: Sequence[Line], sizes: Sizes) -> Sizes:
     left = sizes
     for k, line in enumerate(lines):
         try:
-            left = fit([line.treatment], left, [one.treatment for one in lines[:k]])
+            left = fit([line.treatment], left, [*done, *(one.treatment for one in lines[:k])])
         except OtoscopeError as error:
             raise at_line(k, line, error) from error
         for j, earlier in enumerate(lines[:k]):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TypeVar
 
-from otoscope.errors import OtoscopeError, PlanError
+from otoscope.errors import OtoscopeError, PlanError, StorageError
 
 Candidate = TypeVar("Candidate")
 
@@ -75,7 +75,7 @@ def successive_halving(
     Args:
         candidates: by name.
         evaluate: what a candidate comes to with a budget. An otoscope error, a RuntimeError of torch or a number that is
-            not finite keeps it out from then on.
+            not finite keeps it out from then on. A full disk speaks against no candidate, and ends all.
         budgets: of the rounds, rising: seconds of speech, or steps of training.
         eta: 1 / eta of the candidates go on to the next round, rounded up.
         fewest: so many go on at least, where there are so many.
@@ -83,6 +83,7 @@ def successive_halving(
 
     Raises:
         PlanError: no candidates, no budgets that rise, or an eta that keeps all.
+        StorageError: what `evaluate` makes cannot be stored.
     """
     if not candidates:
         raise PlanError("There is no candidate to be tried", "Give one or more.")
@@ -99,6 +100,8 @@ def successive_halving(
         for name in found.left:
             try:
                 point = evaluate(candidates[name], budget)
+            except StorageError:
+                raise
             except (OtoscopeError, RuntimeError) as error:
                 found.failed[name] = str(error)
                 continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from otoscope.treatments.treatment import Treatment
 
 GOALS = ("accuracy", "speed", "size", "training-cost")
 
+MODEL = ("name", "family", "class", "layers", "heads", "width", "parameters", "macs_per_second", "fingerprint")
+"""What a plan says of the model that it is for."""
 COSTS = {
     "parameters": "parameters",
     "macs_per_second": "MACs a second",
@@ -144,13 +146,21 @@ class Plan:
             "cost": self.cost, "notes": list(self.notes),
         }  # fmt: skip
 
-    def check(self, sizes: Sizes, fingerprint: str | None = None, *, same_sizes: bool = False) -> Sizes:
+    def check(
+        self,
+        sizes: Sizes,
+        fingerprint: str | None = None,
+        *,
+        same_sizes: bool = False,
+        done: Sequence[Treatment] = (),
+    ) -> Sizes:
         """Makes sure that a model can be treated by the plan, without the model.
 
         Args:
             sizes: of the model.
             fingerprint: of the model; None leaves its weights unchecked.
             same_sizes: allow a model of other weights than those that the plan was made for.
+            done: what the model went through before.
 
         Returns:
             The sizes of the treated model.
@@ -162,7 +172,7 @@ class Plan:
         from otoscope.plans.checks import check_lines, check_model
 
         check_model(self, sizes, fingerprint, same_sizes)
-        return check_lines(self.lines, sizes)
+        return check_lines(self.lines, sizes, done)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Writes the plan as TOML, whole or not at all.
@@ -245,4 +255,6 @@ def check_plan_place(path: str | os.PathLike[str]) -> Path:
 
 def _unwritable(path: str | os.PathLike[str], error: Exception) -> PlanError:
     reason = getattr(error, "strerror", None) or error
-    return PlanError(f"The plan cannot be written to {path}: {reason}", "Name a file, plan.toml for example.")
+    return PlanError(
+        f"The plan cannot be written to {path}: {reason}", "Name a file, plan.toml for example, where there is room."
+    )

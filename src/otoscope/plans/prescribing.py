@@ -12,11 +12,10 @@ from otoscope.plans.checks import check_lines
 from otoscope.plans.estimate import Estimate
 from otoscope.plans.grounds import Grounds
 from otoscope.plans.limits import Limits
-from otoscope.plans.plan import Plan, check_goal
+from otoscope.plans.plan import MODEL, Plan, check_goal
 from otoscope.plans.rules import RULES
 from otoscope.treatments.sizes import Sizes
 
-_MODEL = ("name", "family", "class", "layers", "heads", "width", "parameters", "macs_per_second", "fingerprint")
 _MEASURES = ("criticality", "block-intervention", "importance-loo", "span-layer-change", "gradient-norm-relative")
 
 
@@ -77,7 +76,7 @@ def _limits(given: dict[str, Any]) -> Limits:
 
 def _model(about: dict[str, Any]) -> dict[str, Any]:
     """What a plan keeps of the model that it is for."""
-    return {name: about[name] for name in _MODEL if about.get(name) is not None}
+    return {name: about[name] for name in MODEL if about.get(name) is not None}
 
 
 def _diagnosis(diagnosis: Diagnosis, limits: Limits) -> dict[str, Any]:

@@ -105,7 +105,8 @@ class Search:
             write_json(place / RESULT, told)
         except OSError as error:
             raise PlanError(
-                f"The search cannot be written to {place}: {error}", "Name a folder that you may write to."
+                f"The search cannot be written to {place}: {error}",
+                "Name a folder that you may write to and that has room.",
             ) from error
         return place
 

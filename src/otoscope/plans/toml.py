@@ -11,7 +11,7 @@ from typing import Any, NoReturn, get_type_hints
 
 from otoscope.errors import OtoscopeError, PlanError
 from otoscope.plans.places import Path, line_numbers, line_of
-from otoscope.plans.plan import Evidence, Line, Plan
+from otoscope.plans.plan import MODEL, Evidence, Line, Plan
 from otoscope.treatments.treatment import from_dict, kinds
 
 FORMAT = 1
@@ -23,6 +23,11 @@ Layers count from 1 and heads from 0, both by the names of the original model.""
 _MODEL = "The model that the plan is for; without this table it is for any model that has the units."
 _DIAGNOSIS = "What the evidence was taken on."
 _NOTES = "What rules looked at and did not act on."
+# What `SpeechModel.describe` tells beside; a plan that was made of all of it is read, too.
+_DESCRIBED = (
+    "head_names", "original_heads", "removed", "borrowed_maps", "fixed_maps", "replaced_attention", "streams", "widths",
+    "hop_ms", "receptive_field_ms", "preprocessing", "dtype",
+)  # fmt: skip
 _TOP = ("format", "goal", "notes", "model", "diagnosis", "treatment")
 _BESIDE = ("expected", "cost", "rule", "reference", "evidence")  # keys of a treatment that change nothing
 _WORDS = {str: "text", bool: "true or false", int: "a whole number", float: "a number", list: "a list", dict: "a table"}
@@ -141,17 +146,19 @@ class _Reader:
         made_by = self._typed((), values, "format", int, FORMAT)
         if made_by != FORMAT:
             self._refuse(("format",), f"it has the format {made_by}", f"This otoscope reads the format {FORMAT}.")
-        tables = self._typed((), values, "treatment", list, [])
-        if not all(isinstance(one, dict) for one in tables):
+        tables = values.get("treatment", [])
+        if not isinstance(tables, list) or not all(isinstance(one, dict) for one in tables):
             self._refuse(("treatment",), "treatment is no array of tables", "Write each under [[treatment]].")
         notes = self._typed((), values, "notes", list, [])
         if not all(isinstance(note, str) for note in notes):
             self._refuse(("notes",), "notes hold something other than text", "Put each note in quotes.")
         goal = self._typed((), values, "goal", str, "")
+        model = self._typed((), values, "model", dict, {})
+        self._known(("model",), model, (*MODEL, *_DESCRIBED))
         try:
             return Plan(
                 tuple(self._line(k, one) for k, one in enumerate(tables)), goal,
-                self._typed((), values, "model", dict, {}), self._typed((), values, "diagnosis", dict, {}), tuple(notes),
+                model, self._typed((), values, "diagnosis", dict, {}), tuple(notes),
             )  # fmt: skip
         except PlanError as error:
             if error.problem.startswith(self.where):

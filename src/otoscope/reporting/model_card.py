@@ -17,6 +17,7 @@ from otoscope.plans.plan import Line, Plan
 from otoscope.plans.showing import saved
 from otoscope.reporting.facts import duration, magnitude
 from otoscope.reporting.values import number, plural
+from otoscope.treatments.applying import last_turns
 
 NAME = "README.md"
 PLAN, RECORD = "plan.toml", "treatment.json"
@@ -53,7 +54,7 @@ def card(
     stock = _STOCK in record.get("sha256", {})
     head, body = _parted(earlier)
     stored = [dict(one) for one in record.get("treatments", ())]
-    given = [one.to_dict() for one in plan.treatments] if plan is not None else stored
+    given = [one.to_dict() for one in last_turns(plan.treatments)] if plan is not None else stored
     if record and given and stored[-len(given) :] != given:
         raise ResultError(
             "The plan is not what the model was treated by: its treatments are others than those of the record",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -146,6 +146,30 @@ def read_batches(
     if workers < 1:
         raise CorpusError(f"{workers} workers", "Give one reading thread or more.")
     return BatchReader(tuple(batches(corpus, seconds)), workers, skip_bad)
+
+
+def readable(utterances: Sequence[Utterance], workers: int = 2) -> tuple[list[Utterance], list[LeftOut]]:
+    """Reads every utterance once, and parts those whose samples can be used from the others, with the reason.
+
+    For what takes utterances in an order of its own, and so cannot leave one out when it comes to it.
+
+    Args:
+        utterances: what is read.
+        workers: threads that read.
+    """
+    with ThreadPoolExecutor(workers, thread_name_prefix="otoscope-read") as pool:
+        faults = list(pool.map(_fault, utterances))
+    kept = [one for one, fault in zip(utterances, faults, strict=True) if fault is None]
+    return kept, [LeftOut(one.id, fault) for one, fault in zip(utterances, faults, strict=True) if fault is not None]
+
+
+def _fault(utterance: Utterance) -> str | None:
+    """Why an utterance cannot be read; None where it can."""
+    try:
+        utterance.recording()
+    except AudioError as error:
+        return str(error)
+    return None
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,12 @@ from transformers.utils import logging
 
 from otoscope.errors import TrainingError
 from otoscope.speech.locking import alone_in
-from otoscope.treatments.files import follow_umask
+from otoscope.treatments.files import PARTIAL, follow_umask
 
 RUN = "run"
 LOG = "log.jsonl"
 SETTINGS = "settings.json"
 INITIAL = "initial"
-_PARTIAL = ".partial-"
 _FINGERPRINTS = ("speech", "held_out", "starting_weights")
 
 
@@ -46,7 +45,9 @@ def open_run(folder: Path, settings: Mapping[str, Any], resume: bool) -> Path | 
             (folder / RUN).mkdir(parents=True, exist_ok=True)
             replace_text(kept, json.dumps(settings, indent=1) + "\n")
         except OSError as error:
-            raise TrainingError(f"{folder} cannot be written ({error})", "Choose another folder.") from error
+            raise TrainingError(
+                f"{folder} cannot be written ({error})", "Make room there, or choose another folder."
+            ) from error
         return None
     try:
         stored = dict(json.loads(kept.read_text()))
@@ -91,10 +92,17 @@ def _refuse(folder: Path, resume: bool) -> None:
     if kept.exists() and not resume:
         raise TrainingError(f"{folder} holds an interrupted training run", "Go on with --resume, or remove the folder.")
     if not kept.exists() and folder.exists():
-        if not folder.is_dir() or any(folder.iterdir()):
+        if not folder.is_dir() or not _is_bare(folder):
             raise TrainingError(f"{folder} is not empty and holds no training run", "Choose another folder.")
-        if resume:
+        if resume and not (folder / RUN).is_dir():
             raise TrainingError(f"{folder} holds no training run to go on with", "Leave out --resume.")
+
+
+def _is_bare(folder: Path) -> bool:
+    """Whether a folder holds no more than what a run leaves that was killed before its settings were written."""
+    run = folder / RUN
+    left = {run, _unfinished(run / SETTINGS)}
+    return left.issuperset(folder.iterdir()) and (not run.is_dir() or left.issuperset(run.iterdir()))
 
 
 def alone(folder: Path) -> contextlib.AbstractContextManager[None]:
@@ -122,9 +130,14 @@ def last_state(folder: Path) -> Path | None:
 
 def replace_text(path: Path, text: str) -> None:
     """Writes a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
+    partial = _unfinished(path)
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
+
+
+def _unfinished(path: Path) -> Path:
+    """Where a file is written before it is whole."""
+    return path.with_name(f".{path.name}.partial")
 
 
 @contextlib.contextmanager
@@ -149,9 +162,9 @@ def put_model(write: Callable[[Path], None], folder: Path) -> None:
         folder: where it goes; other files there stay.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(f"{_PARTIAL}*"):  # of a program that was killed
+    for left in folder.glob(f"{PARTIAL}*"):  # of a program that was killed
         shutil.rmtree(left, ignore_errors=True)
-    partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=folder))
+    partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=folder))
     try:
         write(partial)
         follow_umask(partial)

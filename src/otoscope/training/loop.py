@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 
-from otoscope.errors import MissingPackageError, TrainingError, TreatmentError
+from otoscope.errors import MissingPackageError, StorageError, TrainingError, TreatmentError
 from otoscope.models.model import take_weights
 from otoscope.speech.corpus import Corpus
 from otoscope.speech.utterance import Utterance
@@ -142,7 +142,7 @@ def _full_disk_named(folder: Path) -> Iterator[None]:
     """Names the folder, and the way on, where something could not be written.
 
     Raises:
-        TrainingError: it could not.
+        StorageError: it could not.
     """
     try:
         yield
@@ -152,7 +152,7 @@ def _full_disk_named(folder: Path) -> Iterator[None]:
         # safetensors and PyTorch tell of it in errors of their own.
         if not full and not any(sign in str(error) for sign in _NOT_WRITTEN):
             raise
-        raise TrainingError(
+        raise StorageError(
             f"The training in {folder} cannot be written ({told})",
             "Make room, then go on with resume=True (--resume).",
         ) from error

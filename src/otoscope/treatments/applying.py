@@ -85,13 +85,17 @@ def treated_module(
     edits = [edit for treatment in treatments for edit in treatment.edits()]
     made = edited(module, edits, applied=edits if applied else ())
     if treatments:
-        # What a treatment sets it sets whatever went before, so that only its last turn counts.
-        kept = [*(one for one in done if one not in treatments), *dict.fromkeys(treatments)]
         original = fingerprint(module) if before is None else before.fingerprint
-        set_record(made, TreatmentRecord(tuple(kept), original, name if before is None else before.name))
+        kept = last_turns((*done, *treatments))
+        set_record(made, TreatmentRecord(kept, original, name if before is None else before.name))
         new = [one for one in treatments if one not in done]
         _check_training(new, Parts(family.encoder(module), family), Parts(family.encoder(made), family))
     return made
+
+
+def last_turns(treatments: Sequence[Treatment]) -> tuple[Treatment, ...]:
+    """Every treatment once, in the order of their last turns: what one sets it sets whatever went before."""
+    return tuple(dict.fromkeys(reversed(treatments)))[::-1]
 
 
 def _check_training(treatments: Sequence[Treatment], before: Parts, after: Parts) -> None:

@@ -14,6 +14,10 @@ from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError
 
 from otoscope.errors import TreatmentError
+from otoscope.speech.locking import alone_in
+
+PARTIAL = ".partial-"
+"""How a folder's name begins in which a model is written before it is put in its place."""
 
 # What makes up a model: an earlier one's would be taken for the new one's, if the new one has none of that name.
 _MODEL_FILES = (
@@ -37,18 +41,22 @@ def put_whole(write: Callable[[Path], None], folder: Path) -> None:
         folder: where it goes; files there that are not a model's stay.
 
     Raises:
-        TreatmentError: the folder cannot be written.
+        TreatmentError: the folder cannot be written, or another process writes a model to it.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as room:
-            partial, aside = Path(room) / "new", Path(room) / "old"
-            partial.mkdir()
-            aside.mkdir()
-            write(partial)
-            follow_umask(partial)
-            _move(partial, aside, folder)
+        with alone_in(folder, TreatmentError(f"Another process writes a model to {folder}", "Wait until it is done.")):
+            with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=folder) as room:
+                partial, aside = Path(room) / "new", Path(room) / "old"
+                partial.mkdir()
+                aside.mkdir()
+                write(partial)
+                follow_umask(partial)
+                _move(partial, aside, folder)
+            # Of a program that was killed; it may hold an earlier model, and so goes once there is a new one.
+            for left in folder.glob(f"{PARTIAL}*"):
+                shutil.rmtree(left, ignore_errors=True)
     except (OSError, SafetensorError) as error:  # what safetensors makes of a full disk
         for path in made:  # folders that are empty still
             with contextlib.suppress(OSError):

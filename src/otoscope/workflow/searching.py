@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ import numpy as np
 
 from otoscope.diagnosis.provenance import versions
 from otoscope.diagnosis.result import Diagnosis
-from otoscope.errors import EvaluationError, OtoscopeError, PlanError
+from otoscope.errors import EvaluationError, OtoscopeError, PlanError, StorageError, TrainingError
 from otoscope.evaluation.error_rates import WordErrorRate
 from otoscope.evaluation.metric import recognise
 from otoscope.evaluation.references import split_usable
@@ -98,7 +99,8 @@ def search(
 
     Raises:
         PlanError: there is no plan to try, none within the budget, a choice means nothing, development speech is also
-            to be trained on or is that of the examination, whatever it is called, or the folder holds another search.
+            to be trained on or is that of the examination, whatever it is called, or the folder holds another search or
+            cannot be written.
         TrainingError: speech of an examination is to be tuned or trained on.
     """
     place = Path(output)
@@ -112,8 +114,7 @@ def search(
     if skip_bad:
         heard, _ = split_usable(ready, heard)
     if dev_seconds is not None:
-        chosen = {one.id for one in subset(list(heard), dev_seconds, seed)}
-        heard = heard.subset(lambda one: one.id in chosen)
+        heard = _part_of(heard, dev_seconds, seed)
     tried = dict(plans) if plans is not None else _by_rules(diagnosis, goal, levels, limits or {})
     _check_plans(tried, ready)
     trained = replace(settings or TrainingSettings(learning_rate=3e-4), seed=seed)
@@ -126,11 +127,18 @@ def search(
         "plans": {name: [one.to_dict() for one in plan.treatments] for name, plan in tried.items()},
         "training": trained.to_dict(),
     }  # fmt: skip
-    place.mkdir(parents=True, exist_ok=True)
-    with alone_in(place, PlanError(f"Another search is at work in {place}", "Wait until it is done.")):
-        _open(place, about)
-        runner = _Runner(ready, heard, train, place, cost, budget, trained, skip_bad, tell)
-        return _run(runner, tried, steps, about)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with alone_in(place, PlanError(f"Another search is at work in {place}", "Wait until it is done.")):
+            _open(place, about)
+            runner = _Runner(ready, heard, train, place, cost, budget, trained, skip_bad, tell)
+            return _run(runner, tried, steps, about)
+    except (OSError, StorageError) as error:
+        reason = error.problem if isinstance(error, StorageError) else error
+        raise PlanError(
+            f"The search in {place} cannot go on: {reason}",
+            "See that the folder can be written to and has room; the same command goes on where this one stopped.",
+        ) from error
 
 
 def _by_rules(
@@ -282,10 +290,26 @@ def _check_choices(goal: str, cost: str, budget: float | None, steps: Sequence[i
         raise PlanError(f"A search has no goal {goal!r}", "Search for size, speed or accuracy.")
     if cost not in COSTS:
         raise PlanError(f"There is no cost {cost!r}", f"The costs are {', '.join(COSTS)}.")
-    if budget is not None and not budget > 0:
+    if budget is not None and not 0 < budget < math.inf:
         raise PlanError(f"The budget is {budget}", "Give a share of the original, such as 0.75.")
     if not steps or min(steps) < 0 or list(steps) != sorted(set(steps)):
         raise PlanError(f"The steps {list(steps)} do not rise from 0 or more", "Give such as 0,60,240.")
+
+
+def _part_of(dev: Corpus, amount: str | float, seed: int) -> Corpus:
+    """So much of the development speech.
+
+    Raises:
+        PlanError: there is less, or the amount is none.
+    """
+    try:
+        chosen = {one.id for one in subset(list(dev), amount, seed)}
+    except TrainingError as error:
+        raise PlanError(
+            f"The development speech {dev.name} cannot be parted: {error.problem}",
+            "Give a smaller amount, or take all of it (--dev-seconds all, dev_seconds=None).",
+        ) from error
+    return dev.subset(lambda one: one.id in chosen)
 
 
 def _check_apart(dev: Corpus, train: Corpus, exam: Corpus | str | Path | None) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from otoscope.embedded import SPEECH
 from otoscope.errors import AudioError, OtoscopeError, TrainingError
 from otoscope.models.frontends import Frontend
+from otoscope.speech.batching import readable
 from otoscope.speech.corpus import Corpus, LeftOut
 from otoscope.speech.utterance import RATE, Utterance
 from otoscope.training.held_out import split, watched
@@ -80,6 +81,12 @@ class TrainingSpeech:
         self.train = self._usable(self.train, check)
         self.held = self._usable(self.held, check_held or check)
 
+    def leave_out_unreadable(self) -> None:
+        """Reads all, and leaves out what cannot be decoded or holds samples that are not finite."""
+        self.train, unread = readable(self.train)
+        self.held, unheard = readable(self.held)
+        self.left_out += unread + unheard
+
     def _usable(self, utterances: list[Utterance], check: Check) -> list[Utterance]:
         kept = []
         for utterance in utterances:
@@ -131,6 +138,8 @@ def training_speech(
         train, held = list(read), watched(list(other), seed)
     found = TrainingSpeech(read, train, held, skip_bad, list(read.left_out))
     found.keep(partial(_check_length, frontend, speed), partial(_check_length, frontend, 1.0))
+    if skip_bad:
+        found.leave_out_unreadable()
     return found
 
 
@@ -142,7 +151,18 @@ def run_training(
     resume: bool,
     report: Report | None,
 ) -> TrainingOutcome:
-    """`train`, and what it gave."""
+    """`train`, and what it gave.
+
+    Raises:
+        TrainingError: nothing is left to train on or to watch with, with the reason; or see `train`.
+    """
+    if speech.left_out and not (speech.train and speech.held):
+        purpose = "watch the training with" if speech.train else "train on"
+        raise TrainingError(
+            f"No utterance is left to {purpose}: {len(speech.left_out)} cannot be used, the first for this: "
+            f"{speech.left_out[0].reason}",
+            "Give speech that can be used.",
+        )
     found = train(
         made, speech.train, speech.held, settings, output, resume=resume, report=report, also={"subset": speech.subset}
     )

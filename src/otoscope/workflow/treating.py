@@ -18,6 +18,7 @@ from otoscope.plans.checks import at_line
 from otoscope.plans.plan import Line, Plan
 from otoscope.speech.corpus import Corpus
 from otoscope.treatments.applying import record_of, treated
+from otoscope.treatments.files import PARTIAL
 from otoscope.treatments.folders import save_treated
 from otoscope.treatments.sizes import Sizes
 from otoscope.treatments.treatment import Treatment
@@ -97,7 +98,9 @@ def treat(
                 "Prescribe by another goal or with a wider margin, or add a treatment.",
             )
     ready = model if isinstance(model, SpeechModel) else load(model, device=device)
-    made.check(Sizes.of(ready), ready.fingerprint(), same_sizes=any_weights)
+    record = record_of(ready.source)
+    before = () if record is None else record.treatments
+    made.check(Sizes.of(ready), ready.fingerprint(), same_sizes=any_weights, done=before)
     try:
         found = treated(ready, made.treatments, name)
     except _UNFIT as error:
@@ -194,7 +197,8 @@ def check_folder(folder: str | Path) -> None:
     place = Path(folder)
     if place.exists() and not place.is_dir():
         raise PlanError(f"{folder} is a file", "Name a folder for the treated model.")
-    if place.is_dir() and any(place.iterdir()) and not (place / "treatment.json").is_file():
+    there = place.iterdir() if place.is_dir() else ()
+    if any(not path.name.startswith(PARTIAL) for path in there) and not (place / "treatment.json").is_file():
         raise PlanError(
             f"The folder {folder} holds something other than a treated model", "Name a new or empty folder."
         )

@@ -40,7 +40,8 @@ def write_arpa(model: NGram, path: str | Path) -> Path:
             unfinished.unlink(missing_ok=True)
     except OSError as error:
         raise ResultError(
-            f"The language model cannot be written to {path}: {error}", "Name a file that you may write to."
+            f"The language model cannot be written to {path}: {error}",
+            "Name a file that you may write to and that has room.",
         ) from error
     return path
 
