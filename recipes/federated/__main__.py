@@ -3,7 +3,8 @@
     python -m recipes.federated
     python -m recipes.federated --train LibriSpeech/train-clean-100 --dev LibriSpeech/dev-clean \
         --exam LibriSpeech/test-clean --layers 16 --width 256 --heads 4 --feed-forward 1024 --steps 30000 --rate 1e-3 \
-        --batch-seconds 200 --rounds 200 --cohort 32 --client-steps 10 --client-batch-seconds 60 --precision bfloat16
+        --batch-seconds 200 --rounds 200 --cohort 32 --client-epochs 1 --client-steps 10 --client-batch-seconds 60 \
+        --precision bfloat16
 
 Without paths commands are rendered, which needs espeak-ng and flite. An interrupted run goes on where it stopped.
 """
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from otoscope.errors import TrainingError
 from otoscope.evaluation.outcome import Change
-from otoscope.federation.client import LocalSettings
+from otoscope.federation.client import OPTIMISERS, LocalSettings
 from otoscope.federation.settings import FederationSettings
 from otoscope.models.vocabulary import Vocabulary
 from otoscope.training.settings import TrainingSettings
@@ -48,8 +49,8 @@ _DEFAULT = Size(8, 64, 4, 256)
 _FIXED = (
     "train", "dev", "exam", "train_seconds", "dev_seconds", "exam_seconds", "voices", "shorter_than", "layers", "width",
     "heads", "feed_forward", "client_size", "steps", "rate", "batch_seconds", "accumulate", "precision", "rounds", "cohort",
-    "clients", "server", "server_rate", "client_steps", "client_rate", "client_batch_seconds", "dtype",
-    "diagnosis_seconds",
+    "clients", "server", "server_rate", "client_epochs", "client_steps", "client_optimiser", "client_rate",
+    "client_batch_seconds", "dtype", "diagnosis_seconds",
 )  # fmt: skip
 
 
@@ -72,15 +73,19 @@ def parsed(given: Sequence[str] | None = None) -> argparse.Namespace:
     )
     adapting.add_argument("--clients", default="speaker", help="how speech is dealt: speaker, speaker:16, ...")
     adapting.add_argument("--cohort", type=int, default=16, help="clients a round; 0 for all")
-    adapting.add_argument("--rounds", type=int, default=20)
+    adapting.add_argument("--rounds", type=int, default=16)
     adapting.add_argument("--server", default="fedavg", help="fedavg, fedadam or lamb")
     adapting.add_argument("--server-rate", type=float, help="of the server's step")
-    adapting.add_argument("--client-steps", type=int, default=2, help="of a client in a round, at most")
-    adapting.add_argument("--client-rate", type=float, default=0.1, help="of the clients' gradient descent")
+    adapting.add_argument(
+        "--client-epochs", type=int, default=2, help="times that a client hears its speech in a round"
+    )
+    adapting.add_argument("--client-steps", type=int, default=4, help="of a client in a round, at most")
+    adapting.add_argument("--client-optimiser", choices=OPTIMISERS, default="adamw", help="begins anew every round")
+    adapting.add_argument("--client-rate", type=float, default=1e-3, help="of the clients' updates")
     adapting.add_argument("--client-batch-seconds", type=float, default=8.0)
     adapting.add_argument("--dtype", default="float32", help="of what clients send back")
     speech_arguments(parser)
-    run_arguments(parser, seeds=3, batch_seconds=32.0)
+    run_arguments(parser, seeds=2, batch_seconds=32.0)
     return parser.parse_args(given)
 
 
@@ -137,8 +142,8 @@ def federation_of(arguments: argparse.Namespace, seed: int) -> FederationSetting
         FederationError: a number is out of its range.
     """
     local = LocalSettings(
-        steps=arguments.client_steps, batch_seconds=arguments.client_batch_seconds, learning_rate=arguments.client_rate,
-        precision=arguments.precision,
+        epochs=arguments.client_epochs, steps=arguments.client_steps, batch_seconds=arguments.client_batch_seconds,
+        optimiser=arguments.client_optimiser, learning_rate=arguments.client_rate, precision=arguments.precision,
     )  # fmt: skip
     return FederationSettings(
         rounds=arguments.rounds, cohort=arguments.cohort, seed=seed, server=arguments.server, rate=arguments.server_rate,

@@ -13,12 +13,12 @@ from otoscope.embedded import SPEECH
 from otoscope.errors import CorpusError, EvaluationError, TrainingError
 from otoscope.evaluation.references import check_frames, reference_of
 from otoscope.evaluation.tuning import check_apart
-from otoscope.federation.partition import split_by_length
 from otoscope.models.recogniser import Recogniser
 from otoscope.speech import Corpus, Utterance, read_corpus
 from otoscope.speech.synthesis.rendering import TALLY, Job, render_apart
 from otoscope.speech.synthesis.speakers import Speaker
 from otoscope.training.folders import replace_text
+from otoscope.training.subsets import split_by_length
 from otoscope.workflow.training_speech import read_training_corpus
 from recipes.conformers.speech import FASTEST, command, voices
 from recipes.treated.speech import exam_voices
@@ -89,7 +89,7 @@ def speech_of(arguments: Namespace) -> Speech:
     Raises:
         SpeechError: a corpus cannot be read, or the speech cannot be rendered.
         EvaluationError: the examination shares an utterance with what is trained or diagnosed on.
-        FederationError: all utterances are short, or none is.
+        TrainingError: all utterances are short, or none is.
     """
     if arguments.train is None:
         _render(arguments)
@@ -113,7 +113,7 @@ def parted(train: Corpus, dev: Corpus, exam: Corpus, shorter_than: float | None)
         shorter_than: seconds; None takes the median of `train`.
 
     Raises:
-        FederationError: all utterances of a corpus are short, or none is.
+        TrainingError: all utterances of a corpus are short, or none is.
     """
     bound = float(np.median([one.seconds for one in train])) if shorter_than is None else shorter_than
     short, long = split_by_length(train, bound)

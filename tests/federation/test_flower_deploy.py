@@ -27,7 +27,7 @@ from otoscope.federation.flower.inline import InlineGrid, run_local
 from otoscope.federation.flower.processes import Processes, free_ports, listens, told_json
 from otoscope.federation.partition import partition
 from otoscope.federation.result import FederationResult
-from otoscope.federation.running import put_recogniser
+from otoscope.federation.running import alone, put_recogniser
 from otoscope.federation.schedules import uniform
 from otoscope.federation.settings import FederationSettings
 from otoscope.models.recogniser import load_recogniser
@@ -93,6 +93,7 @@ def job(folder, place, **other):
     told = {
         "model": str(place / "model"), "name": "tiny", "settings": settings.to_dict(), "rates": {}, "nodes": 2, "wait": 0.2,
         "resume": False, "held_out": {"corpus": str(place / "speech"), "ids": [read_corpus(place / "speech")[0].id]},
+        "asked": {"schedule": "full"},
     }  # fmt: skip
     (folder / "flower").mkdir(parents=True)
     (folder / "flower" / "job.json").write_text(json.dumps(told | other))
@@ -105,6 +106,7 @@ def test_the_server_app_trains_the_job_of_its_folder(place, tmp_path):
     assert FederationResult.load(tmp_path) == result
     assert (result.status, result.runner, result.rows[0].clients) == ("completed", "deploy", SPEAKERS)
     assert set(result.last) == {"wer", "cer"}
+    assert result.asked == {"schedule": "full"}
 
 
 def test_the_server_app_waits_no_longer_than_it_was_told(place, tmp_path):
@@ -138,6 +140,24 @@ def test_a_port_in_use_is_named_before_anything_starts(place, tmp_path):
             )  # fmt: skip
     assert not (tmp_path / "run").exists()
     assert not listens(port)
+
+
+def test_a_deployment_that_cannot_be_leaves_no_folder_and_one_under_way_its_files(place, tmp_path):
+    shares, folder = partition(read_corpus(place / "speech"), "speaker"), tmp_path / "run"
+
+    def deploy(nodes):
+        run_deploy(
+            wav2vec2(), shares, {}, folder=folder, corpus=str(place / "speech"), deployment=Deployment(nodes=nodes)
+        )
+
+    with pytest.raises(FederationError, match="4 clients for 5 SuperNodes"):
+        deploy(5)
+    assert not folder.exists()
+    (folder / "flower").mkdir(parents=True)
+    (folder / "flower" / "node-0.log").write_text("at work")
+    with alone(folder), pytest.raises(FederationError, match="Another process trains"):
+        deploy(2)
+    assert (folder / "flower" / "node-0.log").exists()
 
 
 def test_free_ports_are_free_and_follow_one_another():

@@ -8,7 +8,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from otoscope.errors import FederationError
-from otoscope.federation.partition import partition, split_by_length
+from otoscope.federation.partition import partition
 from otoscope.speech.corpus import Corpus
 
 
@@ -151,16 +151,3 @@ def test_speech_without_speakers_and_no_speech_are_named():
         partition(_corpus([10, 10], ["ann", None]), "speaker")
     with pytest.raises(FederationError, match="holds no utterance"):
         partition(Corpus("empty", ()), "speaker")
-
-
-def test_utterances_are_short_below_the_length_and_long_at_it():
-    corpus = _corpus([99, 100, 101, 50], "aabb")
-    short, long = split_by_length(corpus, 1.0)
-    assert ([one.id for one in short], [one.id for one in long]) == (["0000", "0003"], ["0001", "0002"])
-
-
-@pytest.mark.parametrize(("seconds", "told"), [(0.1, "shorter than 0.1 s"), (5, "as long as 5 s"), (float("nan"), "s")])
-def test_a_length_that_parts_nothing_is_named(seconds, told):
-    with pytest.raises(FederationError, match=told) as error:
-        split_by_length(_corpus([10, 20], "ab"), seconds)
-    assert "0.10 to 0.20 s" in str(error.value)

@@ -9,7 +9,7 @@ from otoscope.federation.result import FederationResult
 from otoscope.federation.running import Run, check_run_folder
 from otoscope.federation.schedules import uniform
 from otoscope.federation.server import Server
-from otoscope.federation.settings import FederationSettings
+from otoscope.federation.settings import FederationSettings, PrivacySettings
 from otoscope.models.recogniser import load_recogniser
 from tests.federation.answers import NAMES, answers
 from tests.federation.small import VOCABULARY, speech, wav2vec2
@@ -88,7 +88,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(tmp_path):
 def test_a_run_killed_before_its_first_round_begins_anew(tmp_path):
     with pytest.raises(KeyboardInterrupt), run(tmp_path / "part"):
         raise KeyboardInterrupt
-    assert FederationResult.load(tmp_path / "part").reason == "KeyboardInterrupt:"
+    assert FederationResult.load(tmp_path / "part").reason == "it was interrupted"
     with run(tmp_path / "part", resume=True) as opened:
         train(opened, 3)
         opened.complete()
@@ -129,7 +129,8 @@ def test_only_so_many_states_are_kept(tmp_path):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"seed": 1}, "other drawing"), ({"rounds": 4}, "other rounds = 3, not 4"), ({"keep_rate": 0.75}, "other rates"),
+        ({"seed": 1}, "other drawing: seed = 0, not 1"), ({"rounds": 4}, "other rounds = 3, not 4"),
+        ({"keep_rate": 0.75}, "other rates: layer.1.attention = 0.5, not 0.75"),
         ({"given": SPEECH | {"ann": "another"}}, "other clients$|other clients\\."), ({"held": HELD[:2]}, "other held_out"),
     ],
 )  # fmt: skip
@@ -138,6 +139,55 @@ def test_a_run_is_not_taken_up_with_anything_else(tmp_path, change, match):
         train(opened, 1)
     with pytest.raises(FederationError, match=match), run(tmp_path / "run", resume=True, **change):
         pass
+
+
+def test_a_run_killed_after_its_model_and_before_its_end_is_ended(tmp_path, monkeypatch):
+    with monkeypatch.context() as broken:
+        broken.setattr(FederationResult, "ended", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            whole(tmp_path / "part")
+    assert (tmp_path / "part" / "config.json").exists()
+    assert FederationResult.load(tmp_path / "part").status == "running"
+    with pytest.raises(FederationError, match="holds a model already"):
+        check_run_folder(tmp_path / "part", False)
+    with run(tmp_path / "part", resume=True) as opened:
+        assert opened.server.done == 3
+        assert opened.complete().status == "completed"
+    whole(tmp_path / "whole")
+    assert same(weights(tmp_path / "part"), weights(tmp_path / "whole"))
+    with pytest.raises(FederationError, match="holds a model already"):
+        check_run_folder(tmp_path / "part", True)
+
+
+def interrupted(result, reason=""):
+    raise KeyboardInterrupt
+
+
+def test_a_failure_before_the_first_round_does_not_block_the_folder(tmp_path):
+    FederationResult("tiny", (), "deploy", {}, {}).ended("a port was in use").save(tmp_path)
+    (tmp_path / "flower").mkdir()
+    check_run_folder(tmp_path, False)
+    with pytest.raises(FederationError, match="no federated training to go on with"):
+        check_run_folder(tmp_path, True)
+    with run(tmp_path) as opened:
+        assert opened.result.status == "running"
+    completed = tmp_path / "completed"
+    FederationResult("tiny", (), "deploy", {}, {}).ended().save(completed)
+    with pytest.raises(FederationError, match="not empty"):
+        check_run_folder(completed, False)
+
+
+def test_the_seed_of_the_noise_is_not_told_with_the_model(tmp_path):
+    pytest.importorskip("opacus")
+    private = {"denominator": "cohort", "privacy": PrivacySettings(seed=31415926)}
+    with run(tmp_path / "run", **private) as opened:
+        train(opened, 1)
+    assert "31415926" not in (tmp_path / "run" / "federation.json").read_text()
+    with pytest.raises(FederationError, match="other privacy") as refused:
+        run(tmp_path / "run", resume=True, denominator="cohort", privacy=PrivacySettings(seed=5)).__enter__()
+    assert "31415926" not in str(refused.value)
+    with run(tmp_path / "run", resume=True, **private) as opened:
+        assert opened.server.done == 1
 
 
 def test_folders_that_cannot_be_used(tmp_path):

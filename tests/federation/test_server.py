@@ -1,4 +1,5 @@
 import json
+import sys
 from dataclasses import replace
 from functools import cache
 
@@ -7,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from otoscope.errors import FederationError
+from otoscope.errors import FederationError, MissingPackageError
 from otoscope.federation.channels import groups_of
 from otoscope.federation.client import LocalSettings, held_still
 from otoscope.federation.drawing import Drawing
@@ -204,6 +205,60 @@ def test_noise_is_of_its_size_and_follows_from_its_own_seed():
     assert not torch.equal(states[3], states[4])
     assert abs(float(states[0].std()) / (2.0 * 1.0 / 4) - 1) < 0.05
     assert made.receive(2, answers(made, 2)).epsilon > row.epsilon
+
+
+def test_losses_weigh_as_deltas_do():
+    made = server({})
+    replies = [replace(answer(one, weight=1.0 + k), metrics={"loss": float(k)}) for k, one in enumerate(made.orders(1))]
+    assert made.receive(1, replies).loss == (0 * 1 + 1 * 2 + 2 * 3 + 3 * 4) / 10
+
+
+def test_a_noise_seed_of_another_round_is_another_and_lies_where_it_is_needed():
+    """Noise differs between rounds, and where all clients of a round hold the same it stays off what nobody held."""
+    pytest.importorskip("opacus")
+    loud, still = PrivacySettings(norm=1.0, multiplier=2.0, seed=3), held_still(MODEL, LocalSettings())
+    name = "wav2vec2.encoder.layers.0.feed_forward.intermediate_dense.weight"
+    for scope, quiet in (("round", True), ("client-round", False)):
+        drawing = Drawing(0, scope=scope)
+        made = server({"layer.1.feed_forward": 0.25}, denominator="cohort", privacy=loud, drawing=drawing)
+        moves = []
+        for round in (1, 2):
+            before, held = made.state, made.submodels(round)
+            assert (len({tuple(one.kept.items()) for one in held.values()}) == 1) == quiet
+            made.receive(round, [answer(one, size=0.0) for one in made.orders(round)])
+            moves.append({key: made.state[key] - before[key] for key in before if key not in still})
+        assert not torch.equal(moves[0]["lm_head.weight"], moves[1]["lm_head.weight"])
+        untouched = (moves[0][name] == 0).all(1).sum()
+        assert int(untouched) == (48 if quiet else 0)
+
+
+def test_privacy_that_cannot_be_is_refused_before_anything_is_trained(monkeypatch):
+    pytest.importorskip("opacus")
+    given = FederationSettings(**PRIVATE)
+    with pytest.raises(FederationError, match="running statistic of a batch norm"):
+        Server(conformer().model, NAMES, {}, given)
+    for least in (1e-155, 1e-170):
+        with pytest.raises(FederationError, match=f"A noise of {least:g} times the norm gives no privacy"):
+            server({}, denominator="cohort", privacy=PrivacySettings(multiplier=least))
+    made = server({}, **PRIVATE)
+    monkeypatch.setitem(sys.modules, "opacus.accountants", None)
+    with pytest.raises(MissingPackageError, match="Opacus"):
+        Server(MODEL, NAMES, {}, given)
+    before = made.state
+    with pytest.raises(MissingPackageError, match="Opacus"):
+        made.receive(1, answers(made, 1))
+    assert made.state is before
+    assert made.done == 0
+
+
+@pytest.mark.parametrize(("tolerance", "failed"), [(0.29, 29), (0.57, 57)])
+def test_a_tolerance_is_a_decimal_number(tolerance, failed):
+    names = [f"c{k:02d}" for k in range(100)]
+    made = Server(MODEL, names, {}, FederationSettings(tolerance=tolerance))
+    replies = [answer(made.order(1, name)) for name in names[failed - 1 :]]
+    with pytest.raises(FederationError, match=f"{failed + 1} of 100 clients failed"):
+        made.receive(1, replies[2:])
+    assert len(made.receive(1, replies[1:]).failures) == failed
 
 
 def test_privacy_wants_a_denominator_that_bounds_a_client():

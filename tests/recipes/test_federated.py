@@ -53,16 +53,16 @@ def test_a_dry_run_lists_every_training(capsys):
     main(["--dry-run"])
     text = capsys.readouterr().out
     by = {row[0]: row for row in cells(text)}
-    assert len(by) == 3 * (3 + 7)
-    assert by["server-2"][1:2] + by["server-2"][3:6] == ["new", "2", "1000", f"{1000 * 32 / 3600:.2f}"]
+    assert len(by) == 2 * (3 + 7)
+    assert by["server-1"][1:2] + by["server-1"][3:6] == ["new", "1", "1000", f"{1000 * 32 / 3600:.2f}"]
     assert by["ambient-1"][1] == "server-1"
     assert by["small2-1"][1] == "dense2-1"
-    assert by["full-0"][4:6] == ["20 x 16 x 2", f"{20 * 16 * 2 * 8 / 3600:.2f}"]
+    assert by["full-0"][4:6] == ["16 x 16 x 4", f"{16 * 16 * 4 * 8 / 3600:.2f}"]
     held = {name: int(row[2].replace(",", "")) for name, row in by.items()}
     assert held["full-0"] == held["server-0"]
     assert held["uniform-0"] == held["critical-0"] == int(0.6 * held["server-0"])
     assert 0 <= held["uniform-0"] - held["small1-0"] < 3000
-    assert f"30 trainings, about {sum(int(row[6]) for row in by.values()) / 60:.0f} minutes" in text
+    assert f"20 trainings, about {sum(int(row[6]) for row in by.values()) / 60:.0f} minutes" in text
     assert "2 in an ensemble" in text
 
 
@@ -209,7 +209,7 @@ def test_short_and_long_utterances_are_apart():
         "long": [5.0],
     }
     assert len(parted(train, train, exam, 1.5).short) == 1
-    with pytest.raises(FederationError, match="No utterance"):
+    with pytest.raises(TrainingError, match="No utterance"):
         parted(train, train, exam, 9.0)
 
 

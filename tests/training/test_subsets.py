@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otoscope.errors import TrainingError
+from otoscope.speech.corpus import Corpus
 from otoscope.speech.utterance import RATE, Utterance
-from otoscope.training.subsets import seconds_of, subset
+from otoscope.training.subsets import seconds_of, split_by_length, subset
 
 
 def _speech(lengths, speakers):
@@ -91,3 +92,15 @@ def test_a_corpus_that_is_shorter_is_refused():
     assert len(subset(speech, 500, 0)) == 5
     with pytest.raises(TrainingError, match=r"A subset of 10\.0 min cannot be taken of 8\.3 min of speech"):
         subset(speech, "10min", 0)
+
+
+def test_utterances_are_short_below_the_length_and_long_at_it():
+    short, long = split_by_length(Corpus("four", tuple(_speech([15_840, 16_000, 16_160, 8_000], "aabb"))), 1.0)
+    assert ([one.id for one in short], [one.id for one in long]) == (["u0", "u3"], ["u1", "u2"])
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(0.1, "shorter than 0.1 s"), (5, "as long as 5 s"), (float("nan"), "s")])
+def test_a_length_that_parts_nothing_is_named(seconds, told):
+    with pytest.raises(TrainingError, match=told) as error:
+        split_by_length(Corpus("two", tuple(_speech([1_600, 3_200], "ab"))), seconds)
+    assert "0.10 to 0.20 s" in str(error.value)

@@ -1,6 +1,7 @@
 """`otoscope federate`, from Python and as a person meets it: clients, schedules and sizes told before, rounds, results."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,13 +11,17 @@ from otoscope.diagnosis.result import Diagnosis
 from otoscope.errors import FederationError, MissingPackageError
 from otoscope.federation.channels import exchanged
 from otoscope.federation.client import LocalSettings
+from otoscope.federation.drawing import Drawing
 from otoscope.federation.result import FederationResult
 from otoscope.federation.running import put_recogniser
 from otoscope.federation.settings import FederationSettings
 from otoscope.models.recogniser import load_recogniser
 from otoscope.speech import write_corpus
 from otoscope.workflow import federating
-from otoscope.workflow.federating import elements_of, federate, prepared
+from otoscope.workflow.blocks import BlockPasses
+from otoscope.workflow.client_rates import elements_of
+from otoscope.workflow.examining import Passes
+from otoscope.workflow.federating import federate, prepared
 from tests.federation.small import SPEAKERS, conformer, speech, wav2vec2
 from tests.workflow.program import otoscope as command
 
@@ -47,6 +52,16 @@ def test_clients_and_sizes_are_told_and_nothing_is_trained(places, tmp_path):
     assert not (tmp_path / "f").exists()
 
 
+@pytest.fixture(scope="module")
+def diagnosed(places, tmp_path_factory):
+    """A diagnosis of the recogniser's layers."""
+    folder = tmp_path_factory.mktemp("diagnosed") / "found"
+    blocks = BlockPasses(modes=("bypass",))
+    passes = Passes(metrics=("ctc-loss",), blocks=blocks)
+    otoscope.diagnose(places[0], speech(4), ["criticality", "criticality-normalised"], passes=passes).save(folder)
+    return folder
+
+
 def test_a_size_is_solved_for(places):
     whole = prepared(*places, settings=SHORT, hold_out=0.25)
     half = prepared(*places, settings=SHORT, hold_out=0.25, schedule="uniform", client_size=0.8)
@@ -55,6 +70,18 @@ def test_a_size_is_solved_for(places):
         *places, settings=SHORT, hold_out=0.25, schedule="uniform", client_size=f"{whole.client.download_bytes * 0.8}B"
     )
     assert bytes_too.rates == half.rates
+
+
+def test_a_memory_is_solved_for(places):
+    asked = dict(settings=SHORT, hold_out=0.25, schedule="uniform")
+    whole = prepared(*places, **asked | {"keep": 1.0, "client_memory": "1GB"})
+    assert whole.client.share == 1
+    limit = int(whole.memory * 0.97)
+    fitted = prepared(*places, **asked, client_memory=f"{limit}B")
+    assert fitted.client.share < 1
+    assert fitted.memory <= limit
+    assert f"holds {fitted.memory / 2**20:.1f} MiB at most" in str(fitted)
+    assert fitted.to_dict()["client"]["step_bytes"] == fitted.memory
 
 
 @pytest.mark.parametrize("wrong", ["0", "1.5", "many", "8 parsecs", "-1MiB", "1.2.3", "nan"])
@@ -80,6 +107,8 @@ def test_a_run_lowers_the_loss_and_leaves_a_model(places, tmp_path):
     assert [row.round for row in rows] == [1, 2, 3]
     assert rows[-1].loss < rows[0].loss
     assert FederationResult.load(tmp_path / "f") == result
+    assert result.fingerprint == load_recogniser(places[0]).model.fingerprint()
+    assert result.asked == {"schedule": "full"}
     trained = exchanged(load_recogniser(tmp_path / "f").model)
     before = exchanged(load_recogniser(places[0]).model)
     assert any(not torch.equal(trained[name], before[name]) for name in before)
@@ -107,6 +136,34 @@ def test_the_command_tells_rounds_and_what_comes_next(places, tmp_path):
     told = json.loads(command("federate", model, tones, "-o", tmp_path / "g", *options, "--json").stdout)
     assert told["status"] == "completed"
     assert len(told["rows"]) == 2
+
+
+def test_how_rates_were_come_by_is_told(places, diagnosed):
+    asked = dict(settings=SHORT, hold_out=0.25)
+    found = prepared(*places, **asked, schedule="ambient", diagnosis=diagnosed, client_size=0.8)
+    fingerprint = load_recogniser(places[0]).model.fingerprint()
+    told = {"schedule": "ambient", "client_size": 0.8, "diagnosed": fingerprint, "mode": "bypass", "metric": "ctc-loss"}
+    assert found.asked == told
+    assert found.to_dict()["asked"] == told
+    assert prepared(*places, **asked, schedule="uniform", keep=0.7).asked == {"schedule": "uniform", "keep": 0.7}
+    assert prepared(*places, **asked, schedule={"layer.1": 0.5}).asked == {"schedule": {"layer.1": 0.5}}
+
+
+def test_variables_can_be_frozen(places):
+    half = prepared(*places, settings=replace(SHORT, drawing=Drawing(0, frozen=0.5)), hold_out=0.25)
+    assert half.client.upload_bytes < half.client.download_bytes
+
+
+def test_a_dry_run_refuses_what_a_run_would(places):
+    with pytest.raises(FederationError, match="9 clients a round"):
+        prepared(*places, settings=replace(SHORT, cohort=9), hold_out=0.25)
+
+
+def test_noise_can_be_drawn_again_by_a_seed_of_its_own(places, tmp_path):
+    pytest.importorskip("opacus")
+    given = ["federate", *places, "-o", tmp_path / "f", "--hold-out", 0.25, "--dry-run", "--json", "--threads", 1]
+    told = json.loads(command(*given, "--privacy-noise", 1, "--privacy-seed", 7).stdout)
+    assert told["settings"]["privacy"]["seed"] == 7
 
 
 def test_short_utterances_alone(places):
@@ -141,6 +198,14 @@ def test_conformers_have_convolutions_to_leave_out(places):
         ({"schedule": "ambient"}, "goes by a diagnosis"),
         ({"schedule": {"layer.9": 0.5}}, "layer.9"),
         ({"schedule": "uniform", "client_size": 1e-6}, "smaller than this schedule"),
+        ({"schedule": {"layer.1": 0.5}, "client_size": 0.5}, "not solved for a size"),
+        ({"schedule": "uniform", "client_memory": "10KB"}, "of the smallest client of this schedule holds"),
+        ({"schedule": "uniform", "client_memory": "0.5"}, "The memory of a client"),
+        ({"schedule": "uniform", "client_memory": "1GB", "client_size": 0.5}, "Both a size and a memory"),
+        ({"schedule": {"layer.1": 0.5}, "client_memory": "1GB"}, "not solved for a size"),
+        ({"schedule": "uniform", "layers": 1}, "only the schedule 'random' draws layers"),
+        ({"schedule": "uniform", "mode": "bypass"}, "no diagnosis"),
+        ({"schedule": "uniform", "diagnosis": "anywhere"}, "the schedule goes by none"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_written(places, tmp_path, options, match):

@@ -118,6 +118,19 @@ def test_a_subset_is_trained_on_and_stands_in_the_settings(tmp_path):
     assert outcome.watched == 3
 
 
+def test_short_utterances_can_be_withheld(tmp_path):
+    """All four speakers say as much; one of them is held out whole."""
+    between = float(np.median([one.seconds for one in SPEECH])) + 1e-6
+    outcome = finetune(tiny_encoder(), SPEECH, tmp_path / "long", at_least=between, **QUICK)
+    held = finetune(tiny_encoder(), SPEECH, tmp_path / "all", **QUICK)
+    assert 0 < outcome.trained_on < held.trained_on
+    assert outcome.trained_on <= sum(one.seconds >= between for one in SPEECH)
+    assert outcome.watched == held.watched
+    with pytest.raises(TrainingError, match="as long as 99 s"):
+        finetune(tiny_encoder(), SPEECH, tmp_path / "none", at_least=99.0, **QUICK)
+    assert not (tmp_path / "none").exists()
+
+
 def test_empty_transcripts_do_not_count_into_a_subset(tmp_path):
     """What is left out is left out before the subset is taken, so that it is as long as was asked for."""
     odd = replace(SPEECH, utterances=tuple(

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -25,7 +26,7 @@ class Rounds:
     cohort
         Clients that train in a round, drawn by the seed; 0 has all of them train.
     seed
-        Of held-out speakers, cohorts, sub-models, batches, masks and noise.
+        Of held-out speakers, cohorts, sub-models, batches and masks.
     server
         fedavg, fedadam or lamb.
     server_rate
@@ -56,6 +57,9 @@ class Rounds:
         Probability for which epsilon need not hold.
     privacy_per
         Clip the model as a whole, or each layer.
+    privacy_seed
+        Of the noise; keep it to yourself, since who knows it can take the noise away. Default: noise that cannot be drawn
+        again.
     """
 
     rounds: int = 10
@@ -76,6 +80,7 @@ class Rounds:
     privacy_norm: float = 1.0
     privacy_delta: float = 1e-5
     privacy_per: str = "model"
+    privacy_seed: int | None = None
 
     def settings(self, local: Any) -> Any:
         """As `FederationSettings`.
@@ -95,7 +100,9 @@ class Rounds:
             ) from error
         privacy = None
         if self.privacy_noise:
-            privacy = PrivacySettings(self.privacy_norm, self.privacy_noise, self.privacy_delta, self.privacy_per)
+            privacy = PrivacySettings(
+                self.privacy_norm, self.privacy_noise, self.privacy_delta, self.privacy_per, self.privacy_seed
+            )
         return FederationSettings(
             rounds=self.rounds, cohort=self.cohort, seed=self.seed, tolerance=self.tolerance, server=self.server,
             rate=self.server_rate, dtype=self.dtype, drawing=Drawing(self.seed, self.order, self.scope, widths, self.freeze),
@@ -175,6 +182,7 @@ def federate(
     mode: str | None = None,
     layers: int | None = None,
     client_size: str | None = None,
+    client_memory: str | None = None,
     shorter_than: float | None = None,
     dev: str | None = None,
     hold_out: float = 0.1,
@@ -232,6 +240,8 @@ def federate(
         For the schedule random, how many layers. Default: as many as the diagnosis calls ambient.
     client_size
         Of a client: a share of the model, such as 0.6, or bytes that it is sent, such as 8MiB; --keep is then solved for.
+    client_memory
+        Bytes that a client's training step may hold at most, such as 200MiB; --keep is then solved for.
     shorter_than
         Clients hold only utterances shorter than this many seconds.
     dev
@@ -274,7 +284,7 @@ def federate(
     what: dict[str, Any] = {
         "clients": clients, "settings": rounds.settings(local.settings()), "schedule": schedule, "keep": keep,
         "diagnosis": diagnosis, "mode": mode, "layers": layers, "client_size": client_size,
-        "shorter_than": shorter_than, "dev": dev, "hold_out": hold_out, "skip_bad": skip_bad,
+        "client_memory": client_memory, "shorter_than": shorter_than, "dev": dev, "hold_out": hold_out, "skip_bad": skip_bad,
     }  # fmt: skip
     console = Console(stderr=as_json)
     if dry_run:
@@ -298,7 +308,8 @@ def federate(
         print(json.dumps(result.to_dict()))
         return
     console.print(str(result), highlight=False, markup=False, soft_wrap=True)
-    console.print(f"Next: otoscope verify {model} {output} CORPUS", highlight=False, markup=False, soft_wrap=True)
+    following = f"otoscope verify {quote(model)} {quote(str(output))} CORPUS"
+    console.print(f"Next: {following}", highlight=False, markup=False, soft_wrap=True)
 
 
 class _Progress:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -220,7 +221,7 @@ def pretrain(
         )  # fmt: skip
     # A Mockingjay has no CTC model to be made of.
     following = "diagnose" if outcome.objective == "reconstruction" else "finetune"
-    log.outcome(outcome, f"otoscope {following} {output} CORPUS -o DIR")
+    log.outcome(outcome, f"otoscope {following} {quote(str(output))} CORPUS -o DIR")
 
 
 @app.command
@@ -234,6 +235,7 @@ def finetune(
     feature_mask: float = 0.0,
     feature_span: int = 10,
     train_convolutions: Flag = False,
+    at_least: float | None = None,
     open_at: int = 0,
     patience: int = 0,
     vocabulary: str | None = None,
@@ -275,6 +277,8 @@ def finetune(
         Channels or bands a mask.
     train_convolutions
         Train the convolutions over samples too; they are left as they are otherwise.
+    at_least
+        Seconds that an utterance to train on lasts at least; shorter ones are withheld, for clients to adapt the model to.
     open_at
         Steps in which the head alone is trained, before the encoder is too.
     patience
@@ -309,6 +313,6 @@ def finetune(
     with Log(run.as_json, run.steps, output) as log:
         outcome = verb(
             model, corpus, output, ctc=settings, augmentation=run.augmentation(speed), vocabulary=vocabulary,
-            teacher=teacher, following=following, report=log.line, **common,
+            at_least=at_least, teacher=teacher, following=following, report=log.line, **common,
         )  # fmt: skip
-    log.outcome(outcome, f"otoscope evaluate {output} CORPUS")
+    log.outcome(outcome, f"otoscope evaluate {quote(str(output))} CORPUS")

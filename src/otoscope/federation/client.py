@@ -19,7 +19,7 @@ from otoscope.federation.channels import exchanged, groups_of
 from otoscope.federation.partition import Share
 from otoscope.federation.rescaling import rescale
 from otoscope.federation.submodels import Submodel, narrow
-from otoscope.federation.training_memory import training_memory
+from otoscope.federation.training_memory import StepMemory, training_memory
 from otoscope.models.model import SpeechModel
 from otoscope.models.recogniser import Recogniser
 from otoscope.speech.batching import batches
@@ -161,6 +161,20 @@ class Client:
             raise self._diverged(round)
         return Trained(delta, metrics["seconds"], metrics)
 
+    def memory(self, submodel: Submodel) -> StepMemory:
+        """The memory of the step of training with the most padded speech of all the client's batches; nothing is kept of it.
+
+        Raises:
+            TrainingError: masks are asked for that would hide nothing.
+        """
+        made = narrow(self._template.model, submodel)
+        made.source.float()
+        with _random_from(0, made.device):
+            objective, optimiser = self._prepared(made, submodel)
+            largest = max(self._batches, key=_padded)
+            step = _Step(objective, optimiser, largest, 0.0, np.random.default_rng(0), self._settings)
+            return training_memory(objective, optimiser, step)
+
     def _load(self, made: SpeechModel, arrays: Mapping[str, torch.Tensor]) -> None:
         """Puts what travelled into the model, all of it and nothing else.
 
@@ -213,7 +227,7 @@ class Client:
         """
         order = [int(k) for _ in range(self._settings.epochs) for k in draw.permutation(len(self._batches))]
         chosen = [self._batches[k] for k in order[: self._settings.steps or None]]
-        largest = max(range(len(chosen)), key=lambda k: len(chosen[k]) * chosen[k][0].n_samples)
+        largest = max(range(len(chosen)), key=lambda k: _padded(chosen[k]))
         total, peak = 0.0, 0
         for k, utterances in enumerate(chosen):
             step = _Step(objective, optimiser, utterances, k / len(chosen), draw, self._settings)
@@ -299,6 +313,11 @@ def held_still(model: SpeechModel, settings: LocalSettings) -> frozenset[str]:
         if isinstance(module, _BatchNorm) and weights and still.issuperset(weights):
             still |= {f"{path}.{name}" for name, _ in module.named_buffers(recurse=False)}
     return frozenset(still & exchanged(model).keys())
+
+
+def _padded(batch: Sequence[Utterance]) -> int:
+    """Samples of a batch, whose longest utterance comes first, with its padding."""
+    return len(batch) * batch[0].n_samples
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 
 from otoscope.errors import FederationError
 from otoscope.speech.corpus import Corpus
-from otoscope.speech.utterance import RATE, Utterance
+from otoscope.speech.utterance import Utterance
 from otoscope.statistics.hashing import uniform
 
 _FORMS = "Write speaker (a client a speaker), speaker:8 (eight clients) or dirichlet:8:0.3 (and their concentration)."
@@ -84,38 +84,6 @@ def partition(corpus: Corpus, how: str, seed: int = 0) -> tuple[Share, ...]:
             "Choose fewer clients, a higher concentration or another seed.",
         )
     return _shares(corpus, held)
-
-
-def split_by_length(corpus: Corpus, seconds: float) -> tuple[Corpus, Corpus]:
-    """The short utterances of a corpus, which a server model can be trained without, and the others.
-
-    So Zhou et al. set up their domain adaptation (US patent 12,367,865, claim 1): utterances whose duration is below a
-    threshold are withheld from the server's training, and clients hold them.
-
-    Args:
-        corpus: the speech.
-        seconds: utterances shorter than this are short.
-
-    Returns:
-        The short ones and the long ones.
-
-    Raises:
-        FederationError: one of the two would be empty.
-
-    >>> corpus = Corpus.from_arrays([np.zeros(16000), np.zeros(8000)])
-    >>> [one.seconds for one in split_by_length(corpus, 1.0)]
-    [0.5, 1.0]
-    """
-    short = corpus.subset(lambda one: one.n_samples < seconds * RATE, f"{corpus.name}, short")
-    long = corpus.subset(lambda one: not one.n_samples < seconds * RATE, f"{corpus.name}, long")
-    for part, what in ((short, "shorter than"), (long, "as long as")):
-        if not len(part):
-            lengths = [one.seconds for one in corpus]
-            there = f" (they last {min(lengths):.2f} to {max(lengths):.2f} s)" if lengths else ""
-            raise FederationError(
-                f"No utterance of corpus {corpus.name} is {what} {seconds:g} s{there}", "Choose another length."
-            )
-    return short, long
 
 
 def _by_speaker(corpus: Corpus) -> dict[str, list[Utterance]]:

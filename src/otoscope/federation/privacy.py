@@ -6,7 +6,7 @@ import math
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import torch
 
@@ -111,12 +111,8 @@ def noise(
             f"Noise of {multiplier} times the norm {norm} over {cohort} clients",
             "Give a multiplier of zero or more, a norm above zero and one client or more.",
         )
-    statistics = [name for name in aggregate.delta if is_statistic(name) and name not in still]
-    if multiplier and statistics:
-        raise FederationError(
-            f"{statistics[0]} is a running statistic of a batch norm, which noise could make a variance below zero",
-            "Replace the batch norms first: plan the treatment group_norm.",
-        )
+    if multiplier:
+        check_noise(aggregate.delta, still)
     made = Aggregate({}, {})
     for name, delta in aggregate.delta.items():
         covered = aggregate.covered[name]
@@ -132,13 +128,33 @@ def noise(
     return made
 
 
+def check_noise(names: Iterable[str], still: Collection[str] = ()) -> None:
+    """Makes sure that tensors can take noise.
+
+    Args:
+        names: of all that travel.
+        still: of those that get none.
+
+    Raises:
+        FederationError: running statistics of batch norms are among them.
+    """
+    statistics = [name for name in names if is_statistic(name) and name not in still]
+    if statistics:
+        raise FederationError(
+            f"{statistics[0]} is a running statistic of a batch norm, which noise could make a variance below zero",
+            "Replace the batch norms first: plan the treatment group_norm.",
+        )
+
+
 def epsilon(multiplier: float, rate: float, rounds: int, delta: float) -> float:
     """The epsilon of (epsilon, delta)-differential privacy for each client after rounds of `noise`.
 
     By Renyi differential privacy of the sampled Gaussian mechanism (Mironov, Talwar and Zhang 2019, arXiv 1908.10530)
-    through the accountant of Opacus. Two federations are neighbours where one has one client more. A rate below 1 holds
-    where every client takes part in a round by a chance of its own (Poisson sampling) that nobody else learns; take 1
-    where cohorts have a fixed number or are known.
+    through the accountant of Opacus. A rate below 1 holds where every client takes part in a round by a chance of its own
+    (Poisson sampling) that nobody else learns; two federations are then neighbours where one has one client more. Take 1
+    where cohorts have a fixed number or are known. One client more would there take another's place, or change what the
+    mean is divided by: neighbours are two federations of the same clients, in one of which all that one client sends is
+    zero (Kairouz et al. 2021, arXiv 2103.00039).
 
     Args:
         multiplier: standard deviation of the noise over the norm.
@@ -147,7 +163,7 @@ def epsilon(multiplier: float, rate: float, rounds: int, delta: float) -> float:
         delta: probability for which epsilon need not hold.
 
     Returns:
-        Epsilon; infinite without noise, zero before the first round.
+        Epsilon; infinite without noise, or with so little that it is beyond the numbers; zero before the first round.
 
     Raises:
         FederationError: a number is out of its range.
@@ -173,4 +189,7 @@ def epsilon(multiplier: float, rate: float, rounds: int, delta: float) -> float:
     with warnings.catch_warnings():
         # An optimum at the end of the orders gives a bound that holds, though a lower one may.
         warnings.filterwarnings("ignore", message="Optimal order is the", category=UserWarning)
-        return float(accountant.get_epsilon(delta, alphas=_ORDERS))
+        try:
+            return float(accountant.get_epsilon(delta, alphas=_ORDERS))
+        except (OverflowError, ZeroDivisionError):  # the square of the multiplier is zero
+            return math.inf

@@ -81,6 +81,8 @@ class FederationResult:
         rows: one a round that was completed.
         status: "running", "completed" or "failed".
         reason: why it failed; empty otherwise.
+        asked: how the rates were come by: the schedule's name and what it was given, as far as it was told.
+        fingerprint: of the model that the training began with, see `SpeechModel.fingerprint`.
     """
 
     model: str
@@ -92,6 +94,8 @@ class FederationResult:
     rows: tuple[RoundRow, ...] = ()
     status: str = RUNNING
     reason: str = ""
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    fingerprint: str = ""
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
@@ -120,7 +124,7 @@ class FederationResult:
         """As plain values."""
         told = {one.name: getattr(self, one.name) for one in fields(self)}
         told |= {"clients": list(self.clients), "rows": [row.to_dict() for row in self.rows]}
-        told |= {name: dict(told[name]) for name in ("schedule", "settings", "initial")}
+        told |= {name: dict(told[name]) for name in ("schedule", "settings", "asked", "initial")}
         return {"format": FORMAT, **told}
 
     @classmethod
@@ -181,7 +185,8 @@ class FederationResult:
         before = ", ".join(f"{name} {value:.3f}" for name, value in self.initial.items())
         told = f" on held-out speech: {held} (before: {before})" if before else ""
         why = f": {self.reason}" if self.reason else ""
+        rounds = f"{len(self.rows)} round{'s' * (len(self.rows) != 1)}"
         return (
-            f"{self.model}, {len(self.clients)} clients, {len(self.rows)} rounds ({self.runner}), {self.status}{why};"
+            f"{self.model}, {len(self.clients)} clients, {rounds} ({self.runner}), {self.status}{why};"
             f"{told or ' not evaluated'}"
         )

@@ -18,7 +18,7 @@ from otoscope.errors import FederationError, OtoscopeError
 from otoscope.evaluation.error_rates import CharacterErrorRate, WordErrorRate
 from otoscope.evaluation.metric import recognise
 from otoscope.federation.checkpoints import keep_latest, load_checkpoint, save_checkpoint
-from otoscope.federation.result import FederationResult, RoundRow
+from otoscope.federation.result import FAILED, RESULT, FederationResult, RoundRow
 from otoscope.federation.server import Reply, Server
 from otoscope.models.frontends import write_frontend
 from otoscope.models.recogniser import Recogniser
@@ -34,6 +34,7 @@ Report = Callable[[FederationResult, RoundRow], None]
 
 ENGINE = "flower"  # folder within a run's, for what the engine writes
 _FREE = ("tolerance", "timeout", "keep")  # settings that no number depends on
+_UNTOLD = ("weights", "clients", "privacy")  # hashes, and what holds the seed of the noise
 
 
 class Run:
@@ -50,6 +51,7 @@ class Run:
         resume: go on with an interrupted run; the model, the speech of all clients, rates and settings must be the same,
             but for `tolerance`, `timeout` and `keep`.
         report: called with the result so far and each new row.
+        asked: how the rates were come by, for the result.
 
     Attributes:
         server: as given.
@@ -66,11 +68,19 @@ class Run:
         runner: str = "local",
         resume: bool = False,
         report: Report | None = None,
+        asked: Mapping[str, Any] | None = None,
     ) -> None:
         self.server, self._vocabulary, self._held_out, self._folder = server, vocabulary, held_out, folder
         self._speech, self._resume, self._report = speech, resume, report
         settings = server.settings.to_dict()
-        self.result = FederationResult(server.name, server.clients, runner, server.rates, settings)
+        if settings["privacy"] is not None:
+            settings["privacy"]["seed"] = (
+                None  # the result goes with the model, and who knows it can take the noise away
+            )
+        begun_with = server.model().fingerprint()
+        self.result = FederationResult(
+            server.name, server.clients, runner, server.rates, settings, asked=dict(asked or {}), fingerprint=begun_with
+        )
         self._held = contextlib.ExitStack()
 
     def __enter__(self) -> Run:
@@ -83,7 +93,7 @@ class Run:
         with contextlib.ExitStack() as stack:
             check_run_folder(self._folder, self._resume)
             self._folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(_alone(self._folder))
+            stack.enter_context(alone(self._folder))
             self._same_settings()
             state = load_checkpoint(self._folder)
             if state is None:
@@ -104,8 +114,7 @@ class Run:
         with self._held:
             if self.result.status != "running":
                 return
-            told = str(error) if isinstance(error, OtoscopeError) else f"{kind.__name__}: {error}" if kind else ""
-            self.result = self.result.ended(" ".join(told.split()) or "it was left before the last round")
+            self.result = self.result.ended(reason_of(error) or "it was left before the last round")
             # The disk may be full, and what went wrong first counts.
             with contextlib.suppress(FederationError):
                 self.result.save(self._folder)
@@ -197,30 +206,63 @@ class Run:
             ) from error
         for name in sorted({*now, *before}, key=lambda one: (one in ("weights", "clients"), one)):
             if now.get(name) != before.get(name):
-                shown = f" = {before.get(name)!r}, not {now.get(name)!r}" if name not in ("weights", "clients") else ""
+                shown = "" if name in _UNTOLD else _difference(before.get(name), now.get(name))
                 raise FederationError(
                     f"The run in {self._folder} was begun with other {name}{shown}",
                     "Resume with what it was begun with, or choose another folder.",
                 )
 
 
+def reason_of(error: BaseException | None) -> str:
+    """Why a run ended, in one line; empty where nothing was raised."""
+    if isinstance(error, KeyboardInterrupt):
+        return "it was interrupted"
+    told = str(error) if isinstance(error, OtoscopeError) else f"{type(error).__name__}: {error}"
+    return " ".join(told.split()) if error is not None else ""
+
+
 def check_run_folder(folder: Path, resume: bool) -> None:
     """Makes sure that a run may be begun or gone on with in a folder; to be called before long work.
+
+    A run whose model lies there, but whose states were not yet removed, was ended between the two: it may be gone on with.
+    What a deployment leaves that failed before its first round is in nobody's way.
 
     Raises:
         FederationError: the folder holds a model, an interrupted run or something else, or nothing to go on with.
     """
     begun = (folder / RUN / SETTINGS).exists()
-    if (folder / "config.json").exists() and (begun or not resume):
+    unended = begun and resume and any((folder / RUN).glob("round-*"))
+    if (folder / "config.json").exists() and (begun or not resume) and not unended:
         raise FederationError(f"{folder} holds a model already", "Choose another folder, or remove that one first.")
     if begun and not resume:
         raise FederationError(
             f"{folder} holds an interrupted federated training", "Go on with --resume, or remove the folder."
         )
-    if not begun and folder.exists() and (not folder.is_dir() or any(one.name != ENGINE for one in folder.iterdir())):
+    left = {ENGINE, RESULT} if _without_rounds(folder) else {ENGINE}
+    if not begun and folder.exists() and (not folder.is_dir() or any(one.name not in left for one in folder.iterdir())):
         raise FederationError(f"{folder} is not empty and holds no federated training", "Choose another folder.")
     if not begun and resume:
         raise FederationError(f"{folder} holds no federated training to go on with", "Leave out --resume.")
+
+
+def _without_rounds(folder: Path) -> bool:
+    """Whether the result file of a folder tells of a run that failed, and of no round."""
+    with contextlib.suppress(FederationError):
+        result = FederationResult.load(folder)
+        return result.status == FAILED and not result.rows
+    return False
+
+
+def _difference(before: Any, now: Any) -> str:
+    """How a setting differs; of one with parts, the first that does.
+
+    >>> _difference(3, 4), _difference({"a": 1, "b": 2}, {"a": 1, "b": 3})
+    (' = 3, not 4', ': b = 2, not 3')
+    """
+    if isinstance(before, dict) and isinstance(now, dict):
+        name = min(one for one in {*before, *now} if before.get(one) != now.get(one))
+        return f": {name} = {before.get(name)!r}, not {now.get(name)!r}"
+    return f" = {before!r}, not {now!r}"
 
 
 def put_recogniser(recogniser: Recogniser, folder: Path) -> None:
@@ -248,6 +290,11 @@ def weights_fingerprint(state: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _alone(folder: Path) -> contextlib.AbstractContextManager[None]:
+def alone(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Keeps other trainings out of a folder.
+
+    Raises:
+        FederationError: another process trains there.
+    """
     cure = "Wait until it is done, or choose another folder."
     return alone_in(folder, FederationError(f"Another process trains in {folder}", cure))

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from otoscope.errors import FederationError, SurgeryError
 from otoscope.federation.channels import Group
@@ -25,6 +25,7 @@ FULL, UNIFORM, RANDOM, LINEAR, BUDGET = "full", "uniform", "random", "linear", "
 NAMES = (FULL, UNIFORM, RANDOM, AMBIENT, CRITICAL, LINEAR, BUDGET)
 FROM_DIAGNOSIS = (AMBIENT, CRITICAL, LINEAR, BUDGET)
 _TABLE = "keep"
+_FLOAT32 = 4  # bytes of an element
 _STEPS = 60  # halvings of the interval that a share is looked for in: beyond these a float has no more
 
 
@@ -215,8 +216,11 @@ def schedule(
         Share that is kept, for every group.
 
     Raises:
-        FederationError: there is no such schedule, it lacks what it needs, or the size cannot be met.
+        FederationError: there is no such schedule, it lacks what it needs, it says itself what is kept and a size is given
+            too, or the size cannot be met.
     """
+    if elements is not None and (name == FULL or (name not in NAMES and Path(name).suffix == ".toml")):
+        refuse_size(f"The schedule {name!r}")
     if name not in NAMES:
         if Path(name).suffix == ".toml":
             return read_fixed(name, groups)
@@ -238,7 +242,9 @@ def schedule(
         )
     elif name == BUDGET:
         if elements is None:
-            raise FederationError("The schedule 'budget' needs the size of a client", "Give elements, or bytes.")
+            raise FederationError(
+                "The schedule 'budget' needs the size of a client", "Give elements, bytes or a memory."
+            )
         return budget(groups, evidence, elements, elsewhere)
     else:
         aimed: dict[str, Callable[[Groups, float, Evidence], Rates]] = {
@@ -246,6 +252,18 @@ def schedule(
         }  # fmt: skip
         make = partial(_by, aimed[name], groups, evidence)
     return make(keep) if elements is None else at_size(make, groups, elements, elsewhere)
+
+
+def refuse_size(which: str) -> NoReturn:
+    """Refuses the size of a client for rates that are given.
+
+    Raises:
+        FederationError: always.
+    """
+    raise FederationError(
+        f"{which} says itself what clients keep, and is not solved for a size",
+        "Leave out the size of a client, or choose another schedule.",
+    )
 
 
 def at_size(make: Callable[[float], Rates], groups: Groups, elements: int, elsewhere: int = 0) -> Rates:
@@ -269,7 +287,7 @@ def at_size(make: Callable[[float], Rates], groups: Groups, elements: int, elsew
         raise FederationError(
             f"A client of {elements} elements is smaller than this schedule can make one: {smallest} with one unit left "
             "of each group that it aims at",
-            f"Give {smallest} or more, or a schedule that aims at more layers.",
+            f"Give a client {smallest * _FLOAT32}B (bytes of float32) or more, or a schedule that aims at more layers.",
         )
     if size(groups, make(high), elsewhere) <= elements:
         return make(high)

@@ -18,7 +18,7 @@ from otoscope.federation.channels import exchanged, groups_of, known, variables_
 from otoscope.federation.client import held_still
 from otoscope.federation.drawing import ROUND
 from otoscope.federation.encoding import bytes_of
-from otoscope.federation.privacy import clip, epsilon, noise
+from otoscope.federation.privacy import check_noise, clip, epsilon, noise
 from otoscope.federation.result import RoundRow
 from otoscope.federation.server_updates import SERVERS
 from otoscope.federation.settings import FederationSettings
@@ -34,6 +34,7 @@ from otoscope.models.model import SpeechModel
 from otoscope.statistics.hashing import uniform
 
 _MOST_NAMED = 4  # of the failures that an error tells
+_NEARLY = 1e-9  # 0.29 of 100 clients are 29, though the product of floats is below
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,9 @@ class Server:
         state: the tensors that travel, by name, float32; never changed in place.
 
     Raises:
-        FederationError: there is no client or one twice, a cohort larger than all clients, or rates of unknown groups.
+        FederationError: there is no client or one twice, a cohort larger than all clients, rates of unknown groups, or
+            privacy that this model or so little noise cannot have.
+        MissingPackageError: privacy is asked for, and Opacus is not installed.
     """
 
     def __init__(
@@ -134,6 +137,7 @@ class Server:
         self.update = kind() if self.settings.rate is None else kind(rate=self.settings.rate)
         self._drawn: dict[str, Submodel] = {}
         self._drawn_for = 0
+        self._check_privacy()
 
     @property
     def elements(self) -> int:
@@ -155,13 +159,14 @@ class Server:
         chosen = sorted(self.clients, key=lambda name: (uniform(seed, name, round, "federation: cohort"), name))
         return tuple(sorted(chosen[:size]))
 
+    def submodel(self, round: int, client: str) -> Submodel:
+        """What one client holds in a round, if it is asked."""
+        return self.settings.draws.submodel(self.groups, self.rates, round, client, self._variables)
+
     def submodels(self, round: int) -> dict[str, Submodel]:
         """What each client of a round holds, by client."""
         if self._drawn_for != round:
-            draw = self.settings.draws.submodel
-            self._drawn = {
-                name: draw(self.groups, self.rates, round, name, self._variables) for name in self.cohort(round)
-            }
+            self._drawn = {name: self.submodel(round, name) for name in self.cohort(round)}
             self._drawn_for = round
         return self._drawn
 
@@ -208,6 +213,7 @@ class Server:
             Contribution(one.client, 1.0 if private else one.weight, asked[one.client], self._clipped(one.delta))
             for one in taken
         ]
+        spent = self._epsilon(round)
         self.state = self._stepped(round, parts, len(asked))
         self.done = round
         whole = {name: value.to("meta") for name, value in self.state.items()}
@@ -224,7 +230,7 @@ class Server:
             share=_mean(elements) / self.elements,
             memory=int(max(peaks)) if peaks else None,
             seconds=seconds,
-            epsilon=self._epsilon(round),
+            epsilon=spent,
         )
 
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -291,7 +297,7 @@ class Server:
         Raises:
             FederationError: more did, or all.
         """
-        if taken and len(failures) <= self.settings.tolerance * asked:
+        if taken and len(failures) <= self.settings.tolerance * asked + _NEARLY:
             return
         told = "; ".join(f"{name}: {why}" for name, why in sorted(failures.items())[:_MOST_NAMED])
         more = f"; and {len(failures) - _MOST_NAMED} more" if len(failures) > _MOST_NAMED else ""
@@ -300,6 +306,22 @@ class Server:
             f"Mend them, or bear more (tolerance, now {self.settings.tolerance:g}); the state is that of round "
             f"{self.done}, and --resume goes on from there.",
         )
+
+    def _check_privacy(self) -> None:
+        """Refuses before anything is trained what would be refused after a round.
+
+        Raises:
+            FederationError: running statistics would get noise, or epsilon would be infinite.
+            MissingPackageError: Opacus is not installed.
+        """
+        if self.settings.privacy is None:
+            return
+        check_noise(self.state, held_still(self._model, self.settings.local))
+        if self._epsilon(self.settings.rounds) == math.inf:
+            raise FederationError(
+                f"A noise of {self.settings.privacy.multiplier:g} times the norm gives no privacy",
+                "Ask for more noise.",
+            )
 
     def _clipped(self, delta: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
         """A delta, clipped where privacy is asked for: here, so that it holds whatever a client does."""

@@ -58,7 +58,7 @@ class FederationSettings:
     Attributes:
         rounds: of training.
         cohort: clients that train in a round, drawn by seed and round; 0 has all of them train.
-        seed: of cohorts and of the noise, of what clients draw, and of the sub-models where `drawing` names no other.
+        seed: of cohorts, of what clients draw, and of the sub-models where `drawing` names no other.
         tolerance: share of a round's clients that may fail; the round goes on without them. If all fail the run stops.
         server: "fedavg", "fedadam" or "lamb"; see `otoscope.federation.server_updates`.
         rate: of the server's step; None takes the server's usual one.

@@ -1,4 +1,4 @@
-"""Small parts of a corpus, as low-resource training has them: balanced over speakers, each within the larger ones."""
+"""Parts of a corpus to train on: small ones, as low-resource training has them, and the short or long utterances."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 
 from otoscope.errors import TrainingError
+from otoscope.speech.corpus import Corpus
 from otoscope.speech.utterance import RATE, Utterance
 from otoscope.statistics.hashing import uniform
 
@@ -57,7 +58,7 @@ def subset(utterances: Sequence[Utterance], amount: str | float, seed: int) -> l
     there = sum(utterance.n_samples for utterance in utterances)
     if there < wanted:
         raise TrainingError(
-            f"A subset of {_length(wanted / RATE)} cannot be taken of {_length(there / RATE)} of speech to train on",
+            f"A subset of {_length(wanted / RATE)} cannot be taken of {_length(there / RATE)} of speech",
             "Choose a shorter subset, or a larger corpus.",
         )
     left: dict[str, list[Utterance]] = {}
@@ -78,6 +79,39 @@ def subset(utterances: Sequence[Utterance], amount: str | float, seed: int) -> l
         if left[speaker]:
             heapq.heappush(turns, (heard + utterance.n_samples, place, speaker))
     return [utterance for utterance in utterances if utterance.id in chosen]
+
+
+def split_by_length(corpus: Corpus, seconds: float) -> tuple[Corpus, Corpus]:
+    """The short utterances of a corpus, which a server model can be trained without, and the others.
+
+    So Zhou et al. set up their domain adaptation (US patent 12,367,865, claim 1): utterances whose duration is below a
+    threshold are withheld from the server's training, and clients hold them.
+
+    Args:
+        corpus: the speech.
+        seconds: utterances shorter than this are short.
+
+    Returns:
+        The short ones and the long ones.
+
+    Raises:
+        TrainingError: one of the two would be empty.
+
+    >>> import numpy as np
+    >>> corpus = Corpus.from_arrays([np.zeros(16000), np.zeros(8000)])
+    >>> [one.seconds for one in split_by_length(corpus, 1.0)]
+    [0.5, 1.0]
+    """
+    short = corpus.subset(lambda one: one.n_samples < seconds * RATE, f"{corpus.name}, short")
+    long = corpus.subset(lambda one: not one.n_samples < seconds * RATE, f"{corpus.name}, long")
+    for part, what in ((short, "shorter than"), (long, "as long as")):
+        if not len(part):
+            lengths = [one.seconds for one in corpus]
+            there = f" (they last {min(lengths):.2f} to {max(lengths):.2f} s)" if lengths else ""
+            raise TrainingError(
+                f"No utterance of corpus {corpus.name} is {what} {seconds:g} s{there}", "Choose another length."
+            )
+    return short, long
 
 
 def _length(seconds: float) -> str:

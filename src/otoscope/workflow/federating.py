@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +13,11 @@ from torch import nn
 from otoscope.diagnosis.result import Diagnosis
 from otoscope.errors import FederationError, MissingPackageError
 from otoscope.evaluation.references import check_frames, reference_of
-from otoscope.federation.channels import exchanged, groups_of
 from otoscope.federation.encoding import ClientSize, sizes
-from otoscope.federation.evidence import Evidence
-from otoscope.federation.partition import Share, partition, split_by_length
+from otoscope.federation.partition import Share, partition
 from otoscope.federation.result import FederationResult
 from otoscope.federation.running import Report, check_run_folder
-from otoscope.federation.schedules import schedule as rates_by
-from otoscope.federation.schedules import size
+from otoscope.federation.server import Server
 from otoscope.federation.settings import FederationSettings
 from otoscope.models.loading import load
 from otoscope.models.model import SpeechModel
@@ -31,12 +27,12 @@ from otoscope.speech.corpus import Corpus, LeftOut
 from otoscope.speech.utterance import Utterance
 from otoscope.training.ctc import check_transcript
 from otoscope.training.folders import without_bars
+from otoscope.training.subsets import split_by_length
+from otoscope.workflow.client_rates import Asked
 from otoscope.workflow.finetuning import with_head
 from otoscope.workflow.training_speech import training_speech
 
 RUNNERS = ("local", "ray", "deploy")
-_FLOAT32 = 4
-_UNITS = {"B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
 @dataclass(frozen=True)
@@ -48,8 +44,10 @@ class Prepared:
         shares: each client's speech.
         held_out: speech that no client has.
         rates: share of the units that clients keep, by group.
+        asked: how these were come by, see `Asked.told`.
         settings: of the training.
         client: size of a client of the first round.
+        memory: most bytes that a training step of a client holds, where clients were made for a memory; else None.
         left_out: utterances that could not be used.
     """
 
@@ -57,8 +55,10 @@ class Prepared:
     shares: tuple[Share, ...]
     held_out: tuple[Utterance, ...]
     rates: Mapping[str, float]
+    asked: Mapping[str, Any]
     settings: FederationSettings
     client: ClientSize
+    memory: int | None
     left_out: tuple[LeftOut, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -67,9 +67,11 @@ class Prepared:
             "model": self.recogniser.model.name,
             "clients": {one.client: round(one.utterances.seconds, 3) for one in self.shares},
             "held_out": len(self.held_out), "rates": dict(self.rates),
+            "asked": dict(self.asked),
             "client": {
                 "elements": self.client.elements, "share": self.client.share,
                 "download_bytes": self.client.download_bytes, "upload_bytes": self.client.upload_bytes,
+                "step_bytes": self.memory,
             },
             "settings": self.settings.to_dict(), "left_out": [[one.id, one.reason] for one in self.left_out],
         }  # fmt: skip
@@ -83,6 +85,8 @@ class Prepared:
             f"A client of the first round holds {self.client.share:.1%} of the model: {self.client.elements:,} elements, "
             f"{self.client.download_bytes / 2**20:.2f} MiB down, {self.client.upload_bytes / 2**20:.2f} MiB up",
         ]
+        if self.memory is not None:
+            lines.append(f"A training step of a client holds {self.memory / 2**20:.1f} MiB at most")
         if narrowed:
             lines.append("Kept of each unit, where not all is: " + _in_words(narrowed))
         return "\n".join([*lines, *(f"left out: {one.id}: {one.reason}" for one in self.left_out)])
@@ -100,6 +104,7 @@ def prepared(
     mode: str | None = None,
     layers: int | None = None,
     client_size: float | str | None = None,
+    client_memory: str | None = None,
     shorter_than: float | None = None,
     vocabulary: str | Vocabulary | None = None,
     dev: Corpus | str | Path | None = None,
@@ -109,10 +114,13 @@ def prepared(
     """Reads everything, and refuses what cannot be, before anything is trained; arguments as of `federate`.
 
     Raises:
-        FederationError: the schedule, the clients or the size of a client make no sense for this model and speech.
+        FederationError: the schedule, the clients, the cohort, privacy or the size of a client make no sense for this model
+            and speech.
+        MissingPackageError: privacy is asked for, and Opacus is not installed.
         OtoscopeError: the model or the speech cannot be read or used.
     """
     given = settings or FederationSettings()
+    asked = Asked(schedule, keep, diagnosis, mode, layers, client_size, client_memory)
     ready = model if isinstance(model, SpeechModel) else load(model)
     speech = training_speech(corpus, dev, hold_out, given.seed, skip_bad, ready.frontend, 1.0)
     speech.keep(check_transcript)
@@ -123,13 +131,12 @@ def prepared(
     if shorter_than is not None:
         whole, _ = split_by_length(whole, shorter_than)
     shares = partition(whole, clients, given.seed)
-    rates = _rates(recogniser.model, schedule, keep, diagnosis, mode, layers, client_size, given.seed)
-    first = shares[0].client
-    drawn = given.draws.submodel(groups_of(recogniser.model), rates, 1, first)
+    rates, memory = asked.rates(recogniser, shares, given)
+    server = Server(recogniser.model, [one.client for one in shares], rates, given)
+    drawn = server.submodel(1, server.cohort(1)[0])
     held = tuple(speech.held)
-    return Prepared(
-        recogniser, shares, held, rates, given, sizes(recogniser.model, drawn, given.dtype), tuple(speech.left_out)
-    )
+    client = sizes(recogniser.model, drawn, given.dtype)
+    return Prepared(recogniser, shares, held, rates, asked.told(), given, client, memory, tuple(speech.left_out))
 
 
 @without_bars()
@@ -146,6 +153,7 @@ def federate(
     mode: str | None = None,
     layers: int | None = None,
     client_size: float | str | None = None,
+    client_memory: str | None = None,
     shorter_than: float | None = None,
     vocabulary: str | Vocabulary | None = None,
     dev: Corpus | str | Path | None = None,
@@ -177,6 +185,9 @@ def federate(
         layers: of the schedule "random", how many.
         client_size: of a client: a share of the model's elements, such as 0.6, or bytes of float32 that it is sent, such
             as "8MiB"; the share that is kept is then solved for.
+        client_memory: bytes that a client's training step may hold at most, such as "200MiB", with every batch of every
+            client; the share that is kept is then solved for. Steps are tried on the CPU for that; see
+            `otoscope.federation.training_memory` for what is counted.
         shorter_than: clients hold only utterances shorter than this, in seconds (domain adaptation).
         vocabulary: of a fresh head, see `finetune`.
         dev: speech to watch the training with; by default speakers of the corpus are held out.
@@ -211,11 +222,11 @@ def federate(
     check_run_folder(folder, resume)
     found = prepared(
         model, corpus, clients=clients, settings=settings, schedule=schedule, keep=keep, diagnosis=diagnosis, mode=mode,
-        layers=layers, client_size=client_size, shorter_than=shorter_than, vocabulary=vocabulary, dev=dev,
-        hold_out=hold_out, skip_bad=skip_bad,
+        layers=layers, client_size=client_size, client_memory=client_memory, shorter_than=shorter_than,
+        vocabulary=vocabulary, dev=dev, hold_out=hold_out, skip_bad=skip_bad,
     )  # fmt: skip
     common: dict[str, Any] = {
-        "folder": folder, "held_out": found.held_out, "resume": resume, "report": report
+        "folder": folder, "held_out": found.held_out, "resume": resume, "report": report, "asked": found.asked,
     }  # fmt: skip
     given = (found.recogniser, found.shares, found.rates, found.settings)
     if runner == "local":
@@ -232,62 +243,6 @@ def federate(
     return run_deploy(
         *given, **common, corpus=str(corpus), held_out_corpus="" if dev is None else str(dev), deployment=where
     )
-
-
-def _rates(
-    model: SpeechModel,
-    schedule: str | Mapping[str, float],
-    keep: float,
-    diagnosis: Diagnosis | str | Path | None,
-    mode: str | None,
-    layers: int | None,
-    client_size: float | str | None,
-    seed: int,
-) -> dict[str, float]:
-    """The rates by group.
-
-    Raises:
-        FederationError: there is no such schedule or unit, or the size cannot be met.
-    """
-    from otoscope.federation.schedules import fixed
-
-    groups = groups_of(model)
-    if not isinstance(schedule, str):
-        return fixed(groups, schedule)
-    read = Diagnosis.load(diagnosis) if isinstance(diagnosis, str | Path) else diagnosis
-    evidence = None if read is None else Evidence.from_diagnosis(read, mode)
-    total = sum(tensor.numel() for tensor in exchanged(model).values())
-    elsewhere = total - size(groups, {})
-    elements = None if client_size is None else elements_of(client_size, total)
-    return rates_by(
-        schedule, groups, keep=keep, evidence=evidence, layers=layers, seed=seed, elements=elements, elsewhere=elsewhere
-    )
-
-
-def elements_of(client_size: float | str, total: int) -> int:
-    """Elements of a client: a share of the model's, or as many float32 as fit into some bytes.
-
-    Raises:
-        FederationError: it is neither.
-
-    >>> elements_of(0.5, 1000), elements_of("0.5", 1000), elements_of("2KiB", 1000)
-    (500, 500, 512)
-    """
-    text = str(client_size).strip()
-    found = re.fullmatch(r"([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*([a-zA-Z]*)", text)
-    try:
-        number = float(found.group(1)) if found else float("nan")
-    except ValueError:
-        number = float("nan")
-    unit = found.group(2).upper() if found else ""
-    if unit in _UNITS and number > 0:
-        return int(number * _UNITS[unit] // _FLOAT32)
-    if unit or not 0 < number <= 1:
-        raise FederationError(
-            f"The size of a client is {client_size!r}",
-            "Give a share of the model above 0, up to 1, or bytes that a client is sent, such as 8MiB.",
-        )
-    return int(number * total)
 
 
 def _in_words(rates: Mapping[str, float]) -> str:

@@ -25,6 +25,7 @@ from otoscope.training.folders import check_folder, without_bars
 from otoscope.training.loop import Report
 from otoscope.training.outcome import TrainingOutcome
 from otoscope.training.settings import TrainingSettings
+from otoscope.training.subsets import split_by_length
 from otoscope.training.teacher import Teacher, TeacherSettings
 from otoscope.training.vocabulary import CHARACTERS, check_kind, make_vocabulary
 from otoscope.treatments.treatment import Treatment
@@ -46,6 +47,7 @@ def finetune(
     teacher: Recogniser | SpeechModel | nn.Module | str | Path | None = None,
     following: TeacherSettings | None = None,
     vocabulary: str | Vocabulary | None = None,
+    at_least: float | None = None,
     subset: str | float | None = None,
     dev: Corpus | str | Path | None = None,
     hold_out: float = 0.05,
@@ -72,6 +74,8 @@ def finetune(
             such as the model before its treatment; see `otoscope.training.teacher`.
         following: how much the teacher counts.
         vocabulary: of a fresh head: "characters", "bpe:SIZE" for so many pieces of words, or a vocabulary.
+        at_least: seconds that an utterance to train on lasts at least; shorter ones are withheld, as for a server model that
+            clients shall adapt to them (`federate`, `shorter_than`).
         subset: how much of the speech to train on, in seconds or as "10min", "1h" and the like; see
             `otoscope.training.subsets.subset`. The settings' seed chooses it.
         dev: speech to watch the training with; by default speakers of the corpus are held out.
@@ -84,8 +88,8 @@ def finetune(
         The folder, WER and CER on held-out speech and what was left out.
 
     Raises:
-        TrainingError: the settings or the folder cannot be used, there is no transcript at all, or the teacher does not
-            fit.
+        TrainingError: the settings or the folder cannot be used, there is no transcript at all, no utterance is shorter than
+            `at_least` or none is as long, or the teacher does not fit.
         TranscriptError: an utterance has no transcript, or an empty one.
         EvaluationError: a transcript is longer than its recording allows.
         VocabularyError: a transcript holds a character that the model's vocabulary lacks.
@@ -115,6 +119,9 @@ def finetune(
             f"Corpus {speech.corpus.name} has no transcripts", "CTC needs them: add them, or pre-train instead."
         )
     speech.keep(check_transcript)
+    if at_least is not None:
+        _, long = split_by_length(Corpus(speech.corpus.name, tuple(speech.train)), at_least)
+        speech.train = list(long)
     speech.take(subset, settings.seed)
     source, spelling = with_head(ready, [*speech.train, *speech.held], vocabulary, settings.seed)
     phones = sorted({x.label for u in speech.train for x in u.tiers.get("phone", ())}) if ctc.phone_layer else []

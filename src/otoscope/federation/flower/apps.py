@@ -14,12 +14,12 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from otoscope.embedded import SPEECH
-from otoscope.errors import FederationError, OtoscopeError
+from otoscope.errors import FederationError
 from otoscope.federation.flower.client_app import Node, kind_of, make_client_app
 from otoscope.federation.flower.strategy import drive, meet, open_run
 from otoscope.federation.partition import Share, partition
 from otoscope.federation.result import RESULT, FederationResult
-from otoscope.federation.running import ENGINE
+from otoscope.federation.running import ENGINE, reason_of
 from otoscope.federation.settings import FederationSettings
 from otoscope.models.recogniser import load_recogniser
 from otoscope.speech.corpus import Corpus
@@ -107,7 +107,7 @@ def serve(grid: Grid, folder: Path) -> FederationResult:
     wait_for(lambda: len(list(grid.get_node_ids())) >= job["nodes"], job["wait"], f"{job['nodes']} SuperNodes")
     members = meet(grid, kind_of(recogniser), job["wait"])
     with open_run(
-        recogniser, members, job["rates"], settings, held_out, folder, "deploy", job["resume"], None
+        recogniser, members, job["rates"], settings, held_out, folder, "deploy", job["resume"], None, job["asked"]
     ) as run:  # fmt: skip
         return drive(run, members, grid)
 
@@ -159,7 +159,7 @@ def _chosen(corpus: Corpus, ids: list[str]) -> list[Any]:
 
 def tell_failed(folder: Path, error: BaseException) -> None:
     """Makes sure that the result file tells of a failure, also of one before the first round."""
-    why = " ".join((str(error) if isinstance(error, OtoscopeError) else f"{type(error).__name__}: {error}").split())
+    why = reason_of(error)
     if (folder / RESULT).exists():
         result = FederationResult.load(folder)
         if result.status == "running":

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from otoscope._version import __version__
 from otoscope.embedded import SPEECH
@@ -17,7 +18,7 @@ from otoscope.federation.flower.credentials import Certificates, make_certificat
 from otoscope.federation.flower.processes import CONNECTION, HOST, Processes, free_ports, listens
 from otoscope.federation.partition import Share
 from otoscope.federation.result import COMPLETED, RESULT, RUNNING, FederationResult
-from otoscope.federation.running import ENGINE, Report, check_run_folder, put_recogniser
+from otoscope.federation.running import ENGINE, Report, alone, check_run_folder, put_recogniser
 from otoscope.federation.settings import FederationSettings
 from otoscope.models.recogniser import Recogniser
 from otoscope.speech.utterance import Utterance
@@ -72,6 +73,7 @@ def run_deploy(
     held_out_corpus: str = "",
     resume: bool = False,
     report: Report | None = None,
+    asked: Mapping[str, Any] | None = None,
     deployment: Deployment | None = None,
 ) -> FederationResult:
     """Trains through a SuperLink; every process that was started here has ended when this returns, however it does.
@@ -88,6 +90,7 @@ def run_deploy(
         held_out_corpus: path or name that it can be read from; `corpus` by default.
         resume: go on with an interrupted run.
         report: called with the result so far and each new row.
+        asked: how the rates were come by, for the result.
         deployment: where it runs.
 
     Returns:
@@ -99,10 +102,16 @@ def run_deploy(
     """
     given, where, folder = settings or FederationSettings(), deployment or Deployment(), folder.resolve()
     check_run_folder(folder, resume)
+    if not where.superlink and len(shares) < where.nodes:
+        raise FederationError(
+            f"There are {len(shares)} clients for {where.nodes} SuperNodes", "Start no more SuperNodes than clients."
+        )
     ports = [] if where.superlink else free_ports(where.port, where.nodes + 1)
     engine = folder / ENGINE
-    shutil.rmtree(engine, ignore_errors=True)
-    engine.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder):  # what a training that is under way needs stays
+        shutil.rmtree(engine, ignore_errors=True)
+        engine.mkdir()
     reported = 0
     if (folder / RESULT).exists():  # of the interrupted run
         before = FederationResult.load(folder)
@@ -112,7 +121,7 @@ def run_deploy(
     held = {"corpus": _place(held_out_corpus or corpus), "ids": [one.id for one in held_out]} if held_out else None
     job = {
         "model": str(engine / TEMPLATE), "name": recogniser.name, "settings": given.to_dict(), "rates": dict(rates),
-        "nodes": where.nodes, "wait": where.wait, "resume": resume, "held_out": held,
+        "nodes": where.nodes, "wait": where.wait, "resume": resume, "held_out": held, "asked": dict(asked or {}),
     }  # fmt: skip
     replace_text(engine / JOB, json.dumps(job))
     _write_app(engine / "app", folder)
@@ -165,10 +174,6 @@ def _supernodes(
 ) -> None:
     """Starts the SuperNodes with their shares of the speech."""
     dealt = {share.client: [one.id for one in share.utterances] for share in shares}
-    if len(dealt) < where.nodes:
-        raise FederationError(
-            f"There are {len(dealt)} clients for {where.nodes} SuperNodes", "Start no more SuperNodes than clients."
-        )
     replace_text(processes.engine / "shares.json", json.dumps(dealt))
     for k, port in enumerate(ports):
         config = {

@@ -9,6 +9,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.serverapp import Grid
@@ -141,6 +142,7 @@ def run_local(
     held_out: Sequence[Utterance] = (),
     resume: bool = False,
     report: Report | None = None,
+    asked: Mapping[str, Any] | None = None,
 ) -> FederationResult:
     """Trains in this process, one client after another.
 
@@ -153,6 +155,7 @@ def run_local(
         held_out: speech that no client has, to watch the training with.
         resume: go on with an interrupted run.
         report: called with the result so far and each new row.
+        asked: how the rates were come by, for the result.
 
     Returns:
         The result, which also lies in the folder.
@@ -165,7 +168,7 @@ def run_local(
     nodes = [Node(recogniser, [share]) for share in shares]
     grid = InlineGrid(make_client_app(lambda context: nodes[int(context.node_config[PARTITION])]), len(nodes))
     members = meet(grid, kind_of(recogniser), given.timeout)
-    with open_run(recogniser, members, rates, given, held_out, folder, "local", resume, report) as run:
+    with open_run(recogniser, members, rates, given, held_out, folder, "local", resume, report, asked) as run:
         return drive(run, members, grid)
 
 

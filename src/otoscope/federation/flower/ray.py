@@ -19,7 +19,7 @@ from otoscope.federation.flower.inline import PARTITION, LocalGrid, error_reply
 from otoscope.federation.flower.strategy import drive, meet, open_run
 from otoscope.federation.partition import Share
 from otoscope.federation.result import FederationResult
-from otoscope.federation.running import ENGINE, Report, check_run_folder, put_recogniser
+from otoscope.federation.running import ENGINE, Report, alone, check_run_folder, put_recogniser
 from otoscope.federation.settings import FederationSettings
 from otoscope.models.recogniser import Recogniser, load_recogniser
 from otoscope.speech.utterance import Utterance
@@ -165,6 +165,7 @@ def run_ray(
     held_out: Sequence[Utterance] = (),
     resume: bool = False,
     report: Report | None = None,
+    asked: Mapping[str, Any] | None = None,
     workers: int = 0,
     device: str = "cpu",
 ) -> FederationResult:
@@ -179,6 +180,7 @@ def run_ray(
         held_out: see `run_local`.
         resume: see `run_local`.
         report: see `run_local`.
+        asked: see `run_local`.
         workers: clients that train at a time; 0 for as many as there are cores.
         device: where clients train.
 
@@ -189,12 +191,14 @@ def run_ray(
     given = settings or FederationSettings()
     check_run_folder(folder, resume)
     template = folder / ENGINE / "template"
-    shutil.rmtree(template, ignore_errors=True)
-    put_recogniser(recogniser, template)
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder):  # what a training that is under way needs stays
+        shutil.rmtree(template, ignore_errors=True)
+        put_recogniser(recogniser, template)
     grid = RayGrid(template, shares, workers, device)
     try:
         members = meet(grid, kind_of(recogniser), _START)
-        with open_run(recogniser, members, rates, given, held_out, folder, "ray", resume, report) as run:
+        with open_run(recogniser, members, rates, given, held_out, folder, "ray", resume, report, asked) as run:
             return drive(run, members, grid)
     finally:
         grid.close()

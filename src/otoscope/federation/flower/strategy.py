@@ -178,11 +178,12 @@ def open_run(
     runner: str,
     resume: bool,
     report: Report | None,
+    asked: Mapping[str, Any] | None = None,
 ) -> Run:
     """The run of a server whose clients are those that were met; see `Run`."""
     server = Server(recogniser.model, list(members), rates, settings)
     speech = {name: member.speech for name, member in members.items()}
-    return Run(server, recogniser.vocabulary, held_out, folder, speech, runner, resume, report)
+    return Run(server, recogniser.vocabulary, held_out, folder, speech, runner, resume, report, asked)
 
 
 def terms_of(settings: FederationSettings, rates: Mapping[str, float]) -> dict[str, Any]:
