@@ -137,6 +137,18 @@ def gain(found: Found, subset: str, decoder: str) -> float | None:
     return sum(there) / len(there) if there else None
 
 
+def _decided(found: Found, subset: str, decoders: Sequence[str]) -> bool:
+    """Whether any n is told apart from none at all, by each of the decoders."""
+    return all(
+        any(
+            change.difference.decided
+            for (one, _, by), change in found.changes.items()
+            if (one, by) == (subset, decoder)
+        )
+        for decoder in decoders
+    )
+
+
 def _shrinks(found: Found, least: str, most: str) -> str:
     gains = [gain(found, subset, GREEDY) for subset in (least, most)]
     if gains[0] is None or gains[1] is None:
@@ -144,6 +156,8 @@ def _shrinks(found: Found, least: str, most: str) -> str:
     told = f"mean gain over n {gains[0]:+.1f} points with {least}, {gains[1]:+.1f} with {most}"
     if gains[0] <= 0:
         return f"{told}: with the least speech there is no gain that could shrink"
+    if not _decided(found, least, (GREEDY,)):
+        return f"{told}: cannot be told, since no n is told apart from 0 with {least}"
     return f"{told}: {'it does' if gains[1] < gains[0] else 'it does not'}"
 
 
@@ -152,4 +166,6 @@ def _agree(found: Found, subset: str) -> str:
     if gains[0] is None or gains[1] is None:
         return "nothing was measured"
     same = "the same sign" if (gains[0] > 0) == (gains[1] > 0) else "not the same sign"
+    if not _decided(found, subset, (GREEDY, BEAM)):
+        same = "cannot be told, since no n is told apart from 0"
     return f"With {subset}, mean gain over n: {gains[0]:+.1f} points greedy, {gains[1]:+.1f} with the 4-gram: {same}"

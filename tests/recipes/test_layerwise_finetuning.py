@@ -164,6 +164,14 @@ def test_beside_the_source():
     worse = {("10min", 1, "greedy"): change([0.3], [0.4]), ("1h", 1, "greedy"): change([0.3], [0.3])}
     turned = Found(**{**vars(FOUND), "changes": worse})
     assert beside(turned)[2][1].endswith("there is no gain that could shrink")
+    unsure = {
+        (subset, 1, decoder): change([0.3, 0.3], [0.2, 0.39])
+        for subset in FOUND.subsets
+        for decoder in ("greedy", "4-gram")
+    }
+    said = [here for _, here in beside(Found(**{**vars(FOUND), "changes": unsure}))]
+    assert said[2].endswith("cannot be told, since no n is told apart from 0 with 10min")
+    assert said[3].endswith("cannot be told, since no n is told apart from 0")
 
 
 def test_nothing_measured_is_said():
