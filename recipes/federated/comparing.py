@@ -9,18 +9,20 @@ import torch
 
 from otoscope.errors import VocabularyError
 from otoscope.evaluation.cost import cost_of
+from otoscope.evaluation.ctc_loss import ctc_nats
+from otoscope.evaluation.decoding import best_path
 from otoscope.evaluation.outcome import Outcome
 from otoscope.federation.result import FederationResult
 from otoscope.models.recogniser import Recogniser, load_recogniser
 from otoscope.speech.corpus import Corpus
 from otoscope.workflow.verifying import verify
 from recipes.federated.aims import FULL, RANDOM, SCHEDULES, UNIFORM
-from recipes.federated.stages import SERVER, SMALL, Job
+from recipes.federated.stages import DENSE, SERVER, SMALL, Job
 from recipes.trials.comparing import finished
 
 AMBIENT, CRITICAL = SCHEDULES[-2:]
 ENSEMBLE = "ensemble"
-VARIANTS = (SERVER, *SCHEDULES, SMALL, ENSEMBLE)  # rows of the table, first the model before adaptation
+VARIANTS = (SERVER, *SCHEDULES, DENSE, SMALL, ENSEMBLE)  # rows of the table, models before adaptation before the others
 SAME_BYTES = (UNIFORM, RANDOM, AMBIENT, CRITICAL, SMALL)  # whose clients are as large as one another
 # Before and after: every variant against both references, and what claims are decided by beside.
 PAIRS = tuple(
@@ -29,7 +31,7 @@ PAIRS = tuple(
             *((SERVER, one) for one in VARIANTS if one != SERVER),
             *((UNIFORM, one) for one in VARIANTS if one not in (SERVER, UNIFORM)),
             (RANDOM, AMBIENT), (CRITICAL, UNIFORM), (CRITICAL, RANDOM), (CRITICAL, AMBIENT), (SMALL, UNIFORM),
-            (SMALL, AMBIENT), (AMBIENT, ENSEMBLE), (FULL, AMBIENT),
+            (SMALL, AMBIENT), (AMBIENT, ENSEMBLE), (FULL, AMBIENT), (DENSE, SMALL),
         ]
     )
 )  # fmt: skip
@@ -38,7 +40,11 @@ Side = Sequence[tuple[Path, ...]]  # by seed the folders of a model, several whe
 
 
 class Ensemble(Recogniser):
-    """Recognisers of one vocabulary whose log probabilities are averaged frame by frame, and normalised anew.
+    """Recognisers of one vocabulary; of what they hear, greedily, that counts which all find the least improbable.
+
+    Models with CTC emit the same characters in different frames, so that an average of their log probabilities frame by
+    frame leaves blanks where either has one. Whole hypotheses can be held against each other: every member's best path is
+    given its CTC loss by every member, and the log probabilities are those of the member whose path has the lowest mean.
 
     Args:
         members: with the same frames and vocabulary.
@@ -68,7 +74,13 @@ class Ensemble(Recogniser):
     ) -> list[torch.Tensor]:
         """See `Recogniser`."""
         found = [one.log_probabilities(samples, names) for one in self.members]
-        return [torch.log_softmax(torch.stack(rows).mean(0), -1) for rows in zip(*found, strict=True)]
+        return [self._likeliest(rows) for rows in zip(*found, strict=True)]
+
+    def _likeliest(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
+        """One utterance's log probabilities by the member whose best path all of them find the least improbable."""
+        blank = self.vocabulary.blank
+        losses = [sum(ctc_nats(row, path, blank) for row in rows) for path in (best_path(row, blank) for row in rows)]
+        return rows[int(np.argmin(losses))]
 
 
 @dataclass(frozen=True)
@@ -164,7 +176,7 @@ def spent(variant: str, places: Sequence[Path], whole: int) -> Spent | None:
     macs = [one.macs_per_second for one in costs]
     known = [one for one in macs if one is not None]
     using = (sum(one.parameters for one in costs), sum(known) if len(known) == len(macs) else None)
-    if variant == SERVER:
+    if variant in (SERVER, DENSE):
         return Spent(0, 0, 0.0, 0.0, 0.0, None, 0, *using)
     results = [FederationResult.load(place) for place in places]
     rows = [row for result in results for row in result.rows]

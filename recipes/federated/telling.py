@@ -214,8 +214,8 @@ def _bytes(found: Found) -> str:
     text = (
         f"Clients of all but `full` and `ensemble` hold {found.client_size:.0%} of the server's model, or less by under one "
         f"unit. `full` is there for reference, and takes more bytes. `ensemble` is {found.members} of `small` with seeds "
-        f"of their own, {whole:.1f} of the model's bytes, each trained as long as any other model: their log probabilities "
-        "are averaged frame by frame."
+        f"of their own, {whole:.1f} of the model's bytes, each trained as long as any other model: of their "
+        "hypotheses that one counts whose CTC loss, averaged over them, is the lowest."
     )
     small, full = (found.spent.get(name) for name in (ENSEMBLE, FULL))
     if small is not None and full is not None and small.macs and full.macs:

@@ -1,5 +1,7 @@
 """Runs in a folder: begun, killed, taken up, ended; clients answer without training."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -132,6 +134,7 @@ def test_only_so_many_states_are_kept(tmp_path):
         ({"seed": 1}, "other drawing: seed = 0, not 1"), ({"rounds": 4}, "other rounds = 3, not 4"),
         ({"keep_rate": 0.75}, "other rates: layer.1.attention = 0.5, not 0.75"),
         ({"given": SPEECH | {"ann": "another"}}, "other clients$|other clients\\."), ({"held": HELD[:2]}, "other held_out"),
+        ({"held": [replace(HELD[0], transcript="d"), *HELD[1:]]}, "other held_out"),
     ],
 )  # fmt: skip
 def test_a_run_is_not_taken_up_with_anything_else(tmp_path, change, match):

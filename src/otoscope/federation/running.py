@@ -34,7 +34,7 @@ Report = Callable[[FederationResult, RoundRow], None]
 
 ENGINE = "flower"  # folder within a run's, for what the engine writes
 _FREE = ("tolerance", "timeout", "keep")  # settings that no number depends on
-_UNTOLD = ("weights", "clients", "privacy")  # hashes, and what holds the seed of the noise
+_UNTOLD = ("weights", "clients", "held_out", "privacy")  # hashes, speech, and what holds the seed of the noise
 
 
 class Run:
@@ -191,7 +191,7 @@ class Run:
             "rates": server.rates,
             "clients": {name: self._speech.get(name, "") for name in server.clients},
             "vocabulary": list(self._vocabulary.tokens),
-            "held_out": [one.id for one in self._held_out],
+            "held_out": [[one.id, one.n_samples, one.transcript] for one in self._held_out],
             "weights": weights_fingerprint(server.state),
         }
         now, place = json.loads(json.dumps(given)), self._folder / RUN / SETTINGS

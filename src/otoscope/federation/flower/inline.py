@@ -27,6 +27,7 @@ from otoscope.speech.utterance import Utterance
 
 PARTITION, PARTITIONS = "partition-id", "num-partitions"
 _RUN_ID = 1
+_MEETING = 3600.0  # seconds that nodes have to tell who they are, for which they look through all of their speech
 _RAISED = 0  # Flower's code for an error of no kind of its own
 
 
@@ -167,7 +168,7 @@ def run_local(
     check_run_folder(folder, resume)
     nodes = [Node(recogniser, [share]) for share in shares]
     grid = InlineGrid(make_client_app(lambda context: nodes[int(context.node_config[PARTITION])]), len(nodes))
-    members = meet(grid, kind_of(recogniser), given.timeout)
+    members = meet(grid, kind_of(recogniser), _MEETING)
     with open_run(recogniser, members, rates, given, held_out, folder, "local", resume, report, asked) as run:
         return drive(run, members, grid)
 
