@@ -301,7 +301,7 @@ def test_the_recipe_runs_in_small(tmp_path):
     ]  # fmt: skip
     subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
     text = page.read_text()
-    rows = {row[0]: row for row in cells(text.partition("### Word error rates")[2].partition("###")[0])}
+    rows = {row[0]: row for row in cells(text.partition("### Error rates")[2].partition("###")[0])}
     assert set(rows) == {one.name for one in VARIANTS}
     assert all("%" in row[3] and "%" in row[4] for row in rows.values())
     first, second = (int(rows[name][2].replace(",", "")) for name in ("avoiding", "matched"))

@@ -205,7 +205,7 @@ def test_the_recipe_runs_in_small(tmp_path):
     subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
     text = page.read_text()
     assert "**n = " in text
-    rows = {tuple(row[:2]): row for row in cells(text.partition("### Word error rates")[2].partition("###")[0])}
+    rows = {tuple(row[:2]): row for row in cells(text.partition("### Error rates")[2].partition("###")[0])}
     assert len(rows) >= 4
     assert all("%" in row[2] and "%" in row[4] for row in rows.values())
     again = subprocess.run(command, check=True, cwd=ROOT, capture_output=True)  # all of it is there
