@@ -31,7 +31,7 @@ PAIRS = tuple(
             *((SERVER, one) for one in VARIANTS if one != SERVER),
             *((UNIFORM, one) for one in VARIANTS if one not in (SERVER, UNIFORM)),
             (RANDOM, AMBIENT), (CRITICAL, UNIFORM), (CRITICAL, RANDOM), (CRITICAL, AMBIENT), (SMALL, UNIFORM),
-            (SMALL, AMBIENT), (AMBIENT, ENSEMBLE), (FULL, AMBIENT), (DENSE, SMALL),
+            (SMALL, AMBIENT), (AMBIENT, ENSEMBLE), (FULL, AMBIENT), (DENSE, SMALL), (DENSE, SERVER),
         ]
     )
 )  # fmt: skip

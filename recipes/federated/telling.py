@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from otoscope.evaluation.outcome import Change
 from recipes.federated.aims import AIMED, FULL, RANDOM, UNIFORM, Aim, Choice
 from recipes.federated.comparing import AMBIENT, CRITICAL, ENSEMBLE, VARIANTS, Spent
-from recipes.federated.stages import SERVER, SMALL
+from recipes.federated.stages import DENSE, SERVER, SMALL
 from recipes.trials.comparing import GREEDY, LETTERS
 from recipes.trials.tables import NOTHING, made, points, sizes, table, values
 
@@ -69,6 +69,7 @@ CLAIMS = (
     Claim("an ensemble of small models is better than uniform dropout", CHENG, ((UNIFORM, ENSEMBLE),)),
     Claim("an ensemble of small models is better than ambient-targeted dropout", CHENG, ((AMBIENT, ENSEMBLE),)),
     Claim("clients that hold short utterances adapt the full model to them", "the task", ((SERVER, FULL),)),
+    Claim("the large model is better than a small dense one before it is adapted", "premise", ((DENSE, SERVER),)),
 )  # fmt: skip
 
 
